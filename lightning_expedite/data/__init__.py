@@ -1,0 +1,31 @@
+"""Data sets. Each is one file here with a ``SegmentationDataModule``; a new file is found without being listed."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from lightning_expedite.data.ade20k import ADE20K
+from lightning_expedite.data.base import ImageSource, Sample, SegmentationDataModule, View
+from lightning_expedite.data.camvid import CamVid
+from lightning_expedite.data.cityscapes import Cityscapes
+from lightning_expedite.data.demo import Demo
+from lightning_expedite.data.folder import Folder
+from lightning_expedite.data.pascal_context import PascalContext
+
+__all__ = [
+    "ADE20K",
+    "CamVid",
+    "Cityscapes",
+    "Demo",
+    "Folder",
+    "ImageSource",
+    "PascalContext",
+    "Sample",
+    "SegmentationDataModule",
+    "View",
+]
+
+# The command line finds a data set by its class name once its module is imported. The drawing of the demo data is
+# left out: it would import OpenCV, which nothing needs before the first image is read.
+for _module in iter_modules(__path__):
+    if _module.name != "scenes":
+        import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,36 @@
+"""ADE20K scene parsing: 150 classes of indoor and outdoor scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_expedite.data.ade20k_classes import ADE20K_CLASSES
+from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.reading import label_table
+from lightning_expedite.data.sources import FileSource, find_root, folders_in, pair_folders, require_split
+
+
+class ADE20K(SegmentationDataModule):
+    """ADE20K as distributed for the scene parsing challenge.
+
+    ``images/SPLIT/*.jpg`` beside ``annotations/SPLIT/*.png``, whose value is the class index + 1; 0 is ignored.
+
+    Args:
+        root: Folder with ``images`` and ``annotations``, or the one with ``ADEChallengeData2016``.
+        split: ``validation`` or ``training``.
+    """
+
+    classes = tuple(name for name, _ in ADE20K_CLASSES)
+    palette = tuple(colour for _, colour in ADE20K_CLASSES)
+
+    def __init__(self, root: str | Path = "data/ade20k", split: str = "validation", **kwargs: Any) -> None:
+        super().__init__(root=root, split=split, **kwargs)
+
+    def source(self) -> FileSource:
+        """List the images of the split; raises ``DataError`` where there are none."""
+        layout = "images/validation/*.jpg and annotations/validation/*.png"
+        root = find_root(self.root, ("ADEChallengeData2016",), "images", layout)
+        require_split(self.split, folders_in(root / "images"), root / "images")
+        table = label_table(self.num_classes, reduce_zero_label=True)
+        return pair_folders(root / "images" / self.split, root / "annotations" / self.split, table)

@@ -1,0 +1,242 @@
+"""What every data set shares: the samples it hands out and the Lightning data module around its files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.protocol import Normalization
+
+IGNORE_INDEX = 255
+
+
+class Size(NamedTuple):
+    """Height and width in pixels; a named tuple because pinning memory turns plain tuples into lists."""
+
+    height: int
+    width: int
+
+
+class View(TypedDict):
+    """One scale (and mirror) of one image."""
+
+    image: Tensor
+    """``(3, h, w)`` float32, resized, mirrored where ``mirrored``, normalised."""
+    mirrored: bool
+
+
+class Sample(TypedDict):
+    """One image with its label."""
+
+    index: int
+    """Position in the data set; -1 marks the placeholder of a process without images, which counts nowhere."""
+    name: str
+    """Path of the image below its folder, without suffix, ``/``-separated; unique in the data set."""
+    size: tuple[int, int]
+    """Height and width of the image as stored, in pixels."""
+    views: list[View]
+    """Scale by scale in the order asked for; each is followed by its mirror where mirrors are wanted."""
+    label: Tensor | None
+    """``(H, W)`` uint8 at the stored size, 255 = ignored; ``None`` where there are no labels."""
+
+
+class ImageSource(Protocol):
+    """The images of one split: what a data set has to provide."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return the unique name of an image, see ``Sample``."""
+        ...
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Read an image as ``(H, W, 3)`` uint8 RGB."""
+        ...
+
+    def label(self, index: int) -> NDArray[np.uint8] | None:
+        """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; ``None`` where there is none."""
+        ...
+
+
+class SegmentationDataModule(LightningDataModule):
+    """Base of all data sets: resizing, normalising, sharding over processes and loading.
+
+    A data set is a subclass with ``classes``, ``palette`` and ``source()``. The dataloaders yield ``list[Sample]``;
+    the images of one batch may differ in size. Sizes and normalisation are decided in ``setup``: an argument given
+    here comes first, then what the model's ``protocol`` says, then the images as stored and ``vit``.
+
+    Args:
+        root: Folder of the data set.
+        split: Part of the data set to read.
+        short_side: Length in pixels that the short side is resized to; by default what the model asks for.
+        long_side: Most pixels the long side may have after resizing; by default a multiple of the short side.
+        normalization: Pixel statistics, ``vit`` or ``deit``; by default what the model asks for.
+        scales: Factors on the resized size, one view of each image per factor (multi-scale evaluation).
+        mirror: Whether each view is followed by its horizontal mirror.
+        batch_size: Images per batch.
+        num_workers: Processes that read images; 0 reads in the main process.
+
+    Raises:
+        ConfigError: If a number is out of its range.
+    """
+
+    classes: tuple[str, ...]
+    """Class names in index order."""
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB of each class."""
+    ignore_index: ClassVar[int] = IGNORE_INDEX
+    as_stored: ClassVar[bool] = False
+    """Whether the data set's protocol evaluates images as stored, whatever sizes the model was trained with."""
+    long_side_factor: ClassVar[int] = 4
+    """The long side's limit, in short sides, where only the short side is known."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        short_side: int | None = None,
+        long_side: int | None = None,
+        normalization: Literal["vit", "deit"] | None = None,
+        scales: Sequence[float] = (1.0,),
+        mirror: bool = False,
+        batch_size: int = 1,
+        num_workers: int = 2,
+    ) -> None:
+        super().__init__()
+        _require_positive(short_side=short_side, long_side=long_side, batch_size=batch_size)
+        if num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}: it must be 0 or more")
+        if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
+            raise ConfigError(f"scales is {list(scales)}: give at least one factor, each above 0")
+        if normalization not in (None, "vit", "deit"):
+            raise ConfigError(f"normalization is {normalization!r}: it must be 'vit' or 'deit'")
+        self.root = Path(root).expanduser()
+        self.split = split
+        self.short_side = short_side
+        self.long_side = long_side
+        self.normalization = normalization
+        self.scales = tuple(scales)
+        self.mirror = mirror
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self._images_folder: Path | None = None
+        self._source: ImageSource | None = None
+        self._resize: tuple[int, int] | None = None
+        self._normalization: Normalization = "vit"
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, without the ignored one."""
+        return len(self.classes)
+
+    def source(self) -> ImageSource:
+        """List and return the images of ``split``.
+
+        Raises:
+            DataError: If the folder or the split is missing, empty or ambiguous.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement source()")
+
+    def read_images_from(self, folder: Path) -> None:
+        """Read all images below ``folder`` instead of the data set's: no labels, everything else as before."""
+        self._images_folder = Path(folder).expanduser()
+        self._source = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the images, check what can be checked at once and decide on resizing and normalisation.
+
+        Args:
+            stage: Lightning's stage; labels are needed in all but ``predict``.
+
+        Raises:
+            DataError: If files are missing, empty, ambiguous or of the wrong size.
+            ConfigError: If ``short_side`` and ``long_side`` contradict each other.
+        """
+        # Imported here: this is the door to albumentations and OpenCV, which a user without data never needs.
+        from lightning_expedite.data.sources import FileSource, list_folder
+
+        if self._source is None:
+            self._source = list_folder(self._images_folder) if self._images_folder else self.source()
+        if isinstance(self._source, FileSource):
+            self._source.check(labels=stage != "predict")
+        self._resize = self._decide_resize()
+        self._normalization = self.normalization or getattr(self._protocol(), "normalization", None) or "vit"
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Return a loader of ``list[Sample]`` with labels, sharded over the trainer's processes."""
+        return self._dataloader(labels=True)
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Return a loader of ``list[Sample]`` without labels, sharded over the trainer's processes."""
+        return self._dataloader(labels=False)
+
+    def _dataloader(self, labels: bool) -> DataLoader[Sample]:
+        from lightning_expedite.data.dataset import SampleDataset, keep_list, quiet_worker
+        from lightning_expedite.data.sampler import ShardedSampler
+
+        if self._source is None:
+            raise DataError(
+                f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders"
+            )
+        dataset = SampleDataset(
+            self._source,
+            resize=self._resize,
+            normalization=self._normalization,
+            scales=self.scales,
+            mirror=self.mirror,
+            labels=labels,
+        )
+        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=ShardedSampler(dataset, world_size, rank),
+            num_workers=self.num_workers,
+            collate_fn=keep_list,
+            pin_memory=self._on_cuda(),
+            worker_init_fn=quiet_worker,
+        )
+
+    def _protocol(self) -> Any:
+        """Return the evaluation settings that came with the trainer's model, if any."""
+        return getattr(getattr(self.trainer, "lightning_module", None), "protocol", None)
+
+    def _decide_resize(self) -> tuple[int, int] | None:
+        """Return the short side and the long side's limit in pixels; ``None`` leaves images as stored."""
+        short, long = self.short_side, self.long_side
+        protocol = None if self.as_stored else self._protocol()
+        if short is None and protocol is not None:
+            short = protocol.short_side
+            long = long or protocol.long_side
+        if short is None:
+            if long is not None:
+                raise ConfigError(
+                    f"long_side is {long}, but short_side is not known: give short_side as well"
+                )
+            return None
+        long = long or self.long_side_factor * short
+        if long < short:
+            raise ConfigError(f"long_side {long} is below short_side {short}: swap them")
+        return short, long
+
+    def _on_cuda(self) -> bool:
+        from pytorch_lightning.accelerators import CUDAAccelerator
+
+        return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
+
+
+def _require_positive(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ConfigError(f"{name} is {number}: it must be 1 or more")

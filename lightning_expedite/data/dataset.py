@@ -1,0 +1,93 @@
+"""The torch data set that turns an image source into samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from lightning_expedite.data.base import ImageSource, Sample, Size, View
+from lightning_expedite.data.sampler import PLACEHOLDER
+from lightning_expedite.data.transforms import target_size, view_image
+from lightning_expedite.errors import DataError
+from lightning_expedite.protocol import Normalization
+
+
+class SampleDataset(Dataset[Sample]):
+    """Samples of a source: every image with its views and its label.
+
+    Args:
+        source: Where images and labels come from.
+        resize: Short side and the long side's limit in pixels; ``None`` leaves images as stored.
+        normalization: Name of the pixel statistics.
+        scales: One view per factor.
+        mirror: Whether each view is followed by its mirror.
+        labels: Whether labels are read.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        resize: tuple[int, int] | None = None,
+        normalization: Normalization = "vit",
+        scales: Sequence[float] = (1.0,),
+        mirror: bool = False,
+        labels: bool = True,
+    ) -> None:
+        self.source = source
+        self.resize = resize
+        self.normalization: Normalization = normalization
+        self.scales = tuple(scales)
+        self.mirror = mirror
+        self.labels = labels
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.source)
+
+    def __getitem__(self, position: int) -> Sample:
+        """Read one sample; position -1 gives the first one as a placeholder, with index -1.
+
+        Raises:
+            DataError: If the image or its label is damaged, or their sizes differ.
+        """
+        at = 0 if position == PLACEHOLDER else position
+        image = self.source.image(at)
+        size = Size(*image.shape[:2])
+        label = self.source.label(at) if self.labels else None
+        if label is not None and label.shape != size:
+            raise DataError(
+                f"{self.source.name(at)}: the label is {label.shape[1]} x {label.shape[0]} pixels, the image"
+                f" {size.width} x {size.height}: give every image a label of its own size"
+            )
+        views: list[View] = [
+            {
+                "image": view_image(
+                    image, target_size(size, self.resize, scale), mirrored, self.normalization
+                ),
+                "mirrored": mirrored,
+            }
+            for scale in self.scales
+            for mirrored in ((False, True) if self.mirror else (False,))
+        ]
+        return {
+            "index": position,
+            "name": self.source.name(at),
+            "size": size,
+            "views": views,
+            "label": None if label is None else torch.from_numpy(label),
+        }
+
+
+def keep_list(samples: list[Sample]) -> list[Sample]:
+    """Return a batch as it is: its images differ in size and cannot be stacked."""
+    return samples
+
+
+def quiet_worker(_: int) -> None:
+    """Keep a loader's process to one thread, since there are several of them."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

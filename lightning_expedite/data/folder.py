@@ -1,0 +1,68 @@
+"""Anyone's own images and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_expedite.data.base import IGNORE_INDEX, SegmentationDataModule
+from lightning_expedite.data.palettes import generated_palette
+from lightning_expedite.data.reading import label_table
+from lightning_expedite.data.sources import FileSource, pair_folders
+from lightning_expedite.errors import ConfigError, DataError
+
+
+class Folder(SegmentationDataModule):
+    """A folder of images and one of labels.
+
+    All images below ``images`` are read, nested folders included. The label of ``images/a/b.jpg`` is
+    ``labels/a/b.png``: one channel or a palette, values 0 to n - 1 for the classes, 255 ignored.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the labels; ``null`` where there are none, for predictions only.
+        classes: Names of the classes in the order of their indices, or a text file with one name per line.
+        ignore: Further label values to ignore.
+        reduce_zero_label: Whether labels count classes from 1 on and 0 is ignored, as in ADE20K.
+
+    Raises:
+        ConfigError: If there are no classes or more than a label file can tell apart.
+        DataError: If the text file of classes cannot be read.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        labels: str | Path | None,
+        classes: list[str] | str | Path,
+        ignore: Sequence[int] = (),
+        reduce_zero_label: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root=images, split="all", **kwargs)
+        names = _read_classes(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
+        if not 0 < len(names) < IGNORE_INDEX:
+            raise ConfigError(f"classes has {len(names)} names: give between 1 and {IGNORE_INDEX - 1}")
+        if not all(0 <= value <= IGNORE_INDEX for value in ignore):
+            raise ConfigError(f"ignore is {list(ignore)}: label values lie between 0 and {IGNORE_INDEX}")
+        self.classes = names
+        self.palette = generated_palette(len(names))
+        self.labels = None if labels is None else Path(labels).expanduser()
+        self.ignore = tuple(ignore)
+        self.reduce_zero_label = reduce_zero_label
+
+    def source(self) -> FileSource:
+        """List the images; raises ``DataError`` where there are none."""
+        table = label_table(self.num_classes, self.ignore, self.reduce_zero_label)
+        return pair_folders(self.root, self.labels, table)
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read as a text file with one class name per line ({error})"
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())

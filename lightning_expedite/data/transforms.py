@@ -1,0 +1,95 @@
+"""From a stored image to the views the model sees: resize, mirror, normalise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_expedite.protocol import Normalization
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# RGB mean and deviation on the scale 0..255. The published DeiT models rounded theirs to two decimals.
+STATISTICS: dict[Normalization, tuple[NDArray[np.float32], NDArray[np.float32]]] = {
+    "vit": (np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32)),
+    "deit": (
+        np.array([123.68, 116.28, 103.53], np.float32),
+        np.array([58.40, 57.12, 57.38], np.float32),
+    ),
+}
+
+
+def target_size(
+    size: tuple[int, int], resize: tuple[int, int] | None = None, scale: float = 1.0
+) -> tuple[int, int]:
+    """Return the height and width that an image is resized to, its proportions kept.
+
+    Args:
+        size: Height and width of the image in pixels.
+        resize: Short side and the long side's limit in pixels; ``None`` starts from the image as it is.
+        scale: Factor of multi-scale evaluation; the two limits are multiplied by it and cut to whole pixels.
+
+    Returns:
+        Height and width, each rounded half up and at least 1.
+    """
+    if resize is None:
+        factor = scale
+    else:
+        short, long = (int(side * scale) for side in resize)
+        factor = min(long / max(size), short / min(size))
+    height, width = (max(int(side * factor + 0.5), 1) for side in size)
+    return height, width
+
+
+def normalize(image: NDArray[np.uint8], normalization: Normalization) -> NDArray[np.float32]:
+    """Return ``(x - mean) / deviation`` of an ``(H, W, 3)`` uint8 image, computed in float32."""
+    mean, deviation = STATISTICS[normalization]
+    normalised: NDArray[np.float32] = (image.astype(np.float32) - mean) / deviation
+    return normalised
+
+
+def view_image(
+    image: NDArray[np.uint8], size: tuple[int, int], mirror: bool, normalization: Normalization
+) -> Tensor:
+    """Return an ``(H, W, 3)`` uint8 RGB image as a normalised ``(3, h, w)`` float32 tensor.
+
+    Args:
+        image: The image as stored.
+        size: Height and width to resize to.
+        mirror: Whether to flip it horizontally.
+        normalization: Name of the pixel statistics.
+    """
+    pixels = _pipeline(size, mirror, normalization)(image=image)["image"]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+@lru_cache(maxsize=64)
+def _pipeline(
+    size: tuple[int, int], mirror: bool, normalization: Normalization
+) -> Callable[..., dict[str, Any]]:
+    # albumentations asks the network for its newest version on import unless told not to.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+    import cv2
+
+    steps = [
+        albumentations.Resize(*size, interpolation=cv2.INTER_LINEAR),
+        # albumentations.Normalize multiplies by a reciprocal: not the same bits.
+        albumentations.Lambda(name="normalize", image=partial(_normalize_step, normalization=normalization)),
+    ]
+    if mirror:
+        steps.insert(1, albumentations.HorizontalFlip(p=1.0))
+    pipeline: Callable[..., dict[str, Any]] = albumentations.Compose(steps)
+    return pipeline
+
+
+def _normalize_step(image: NDArray[np.uint8], normalization: Normalization, **_: Any) -> NDArray[np.float32]:
+    return normalize(image, normalization)

@@ -1,0 +1,120 @@
+"""What a token reducer may do, and when the encoder calls it.
+
+A `Reducer` holds a method's settings and is shared by all forward passes. For each pass it starts a
+`Reduction`, which holds that pass's state and whose hooks the model calls in this order::
+
+    tokens = reduction.before(tokens)                    # before the first layer
+    for layer, block in enumerate(blocks, start=1):
+        tokens = reduction.layer(layer, block, tokens)   # around each block
+    tokens = reduction.after(norm(tokens))               # on the encoder's output
+    logits = reduction.masks(decoder(patches(tokens)))   # on the decoder's masks
+
+A method that changes the number of tokens restores one result per patch in ``after`` (the decoder then
+sees every patch) or in ``masks`` (the decoder sees the reduced tokens).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+Tokens = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What a reducer's settings are checked against when the model is put together."""
+
+    depth: int
+    grid: tuple[int, int]
+    class_token: bool = True
+    distilled: bool = False
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Order of the tokens of one forward pass: ``prefix`` tokens, then ``rows * columns`` patches."""
+
+    rows: int
+    columns: int
+    prefix: int = 1
+    class_token: bool = True
+
+    @property
+    def patches(self) -> int:
+        """Number of patch tokens."""
+        return self.rows * self.columns
+
+
+class Reduction:
+    """State and hooks of one forward pass; this base class reduces nothing."""
+
+    def __init__(self, layout: TokenLayout) -> None:
+        self.layout = layout
+
+    def before(self, tokens: Tensor) -> Tensor:
+        """Change the embedded tokens ``(B, n, C)`` before the first layer."""
+        return tokens
+
+    def layer(self, layer: int, block: nn.Module, tokens: Tensor) -> Tensor:
+        """Run timm ``Block`` number ``layer`` (counted from 1) on tokens ``(B, n, C)``."""
+        return block(tokens)  # type: ignore[no-any-return]
+
+    def after(self, tokens: Tensor) -> Tensor:
+        """Change the encoder's normalised output ``(B, n, C)``."""
+        return tokens
+
+    def masks(self, logits: Tensor) -> Tensor:
+        """Turn the decoder's logits ``(B, n, K)`` into one row per patch, ``(B, rows * columns, K)``."""
+        return logits
+
+    def nothing_reduced(self) -> bool | Tensor:
+        """Tell, after the pass, whether all tokens went through all layers.
+
+        Returns:
+            One ``bool`` for the whole batch, or a boolean tensor ``(B,)`` where it depends on the image.
+        """
+        return True
+
+
+class Reducer(ABC):
+    """A method's settings, checked on construction; no parameters, no state between passes.
+
+    Subclass it in one new file of ``lightning_expedite/reducers`` (found by itself) or anywhere else (named
+    by class path) to add a method.
+    """
+
+    def check(self, encoder: EncoderShape) -> None:  # noqa: B027 (most methods apply to every encoder)
+        """Raise `ReducerError` where these settings cannot apply to the encoder."""
+
+    @abstractmethod
+    def start(self, layout: TokenLayout) -> Reduction:
+        """Begin one forward pass over images of the given token layout."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
+        return f"{type(self).__name__}({settings})"
+
+
+def attention_residual(block: Any, tokens: Tensor, attend: Tokens) -> Tensor:
+    """Run the first half of a timm ``Block`` with ``attend`` in place of its attention."""
+    return tokens + block.drop_path1(block.ls1(attend(block.norm1(tokens))))  # type: ignore[no-any-return]
+
+
+def mlp_residual(block: Any, tokens: Tensor, mlp: Tokens | None = None) -> Tensor:
+    """Run the second half of a timm ``Block``, by default with its own MLP."""
+    return tokens + block.drop_path2(block.ls2((mlp or block.mlp)(block.norm2(tokens))))  # type: ignore[no-any-return]
+
+
+def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, C / heads)``."""
+    qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, attention.head_dim))
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    return attention.q_norm(query), attention.k_norm(key), value
+
+
+def join_heads(attention: Any, tokens: Tensor) -> Tensor:
+    """Project the heads' results ``(B, heads, N, C / heads)`` to tokens ``(B, N, C)``."""
+    return attention.proj_drop(attention.proj(attention.norm(tokens.transpose(1, 2).flatten(2))))  # type: ignore[no-any-return]

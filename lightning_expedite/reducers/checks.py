@@ -1,0 +1,28 @@
+"""Checks of reducers' settings, with messages that name the setting."""
+
+from typing import TypeVar
+
+from ..errors import ReducerError
+
+Number = TypeVar("Number", int, float)
+
+
+def check_positive(name: str, value: Number) -> Number:
+    """Give ``value`` back, or raise `ReducerError` unless it is above 0."""
+    if not value > 0:
+        raise ReducerError(f"{name}={value} must be above 0")
+    return value
+
+
+def check_location(location: int, depth: int) -> None:
+    """Raise `ReducerError` unless ``location`` is a layer of an encoder with ``depth`` layers."""
+    if not 1 <= location <= depth:
+        raise ReducerError(f"location {location} is not a layer of this model: its layers are 1 to {depth}")
+
+
+def grid_of(name: str, value: tuple[int, int] | int) -> tuple[int, int]:
+    """Give ``(rows, columns)`` of one number or a pair, or raise `ReducerError`."""
+    grid = (value, value) if isinstance(value, int) else tuple(value)
+    if len(grid) != 2 or any(side < 1 for side in grid):
+        raise ReducerError(f"{name}={value} must be one or two whole numbers of at least 1")
+    return grid[0], grid[1]

@@ -1,0 +1,163 @@
+"""EViT (Liang et al. 2022, "Not All Patches are What You Need"), restored for dense prediction."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ReducerError
+from .base import (
+    EncoderShape,
+    Reducer,
+    Reduction,
+    TokenLayout,
+    attention_residual,
+    join_heads,
+    mlp_residual,
+    split_heads,
+)
+from .checks import check_location, check_positive
+from .distances import in_float32, rebuild, reconstruction_weights
+
+
+class EViT(Reducer):
+    """Keep the tokens that the class token attends to most; rebuild the others after the encoder.
+
+    In each of ``locations``, between attention and MLP, ``ceil(keep_rate * patches)`` tokens stay and the
+    others are summed, weighted by the class token's attention, into one extra token (EViT, section 3.2).
+    After the encoder every dropped token is rebuilt from the kept ones most like it.
+
+    Args:
+        locations: Layers (from 1) in which tokens are dropped.
+        keep_rate: Share of the patch tokens kept each time, above 0 and at most 1.
+        fuse_token: Whether the dropped tokens go on as one extra token.
+        neighbours: Kept tokens that take part in rebuilding a dropped one.
+        reconstruction_temperature: Factor of the squared distance in the reconstruction's weights.
+
+    Raises:
+        ReducerError: A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        locations: Sequence[int],
+        keep_rate: float,
+        fuse_token: bool = True,
+        neighbours: int = 1,
+        reconstruction_temperature: float = 0.005,
+    ) -> None:
+        self.locations = tuple(sorted(locations))
+        if not self.locations or len(set(self.locations)) < len(self.locations):
+            raise ReducerError(f"locations={list(locations)} must name at least one layer, each once")
+        if not 0 < keep_rate <= 1:
+            raise ReducerError(f"keep_rate={keep_rate} must be above 0 and at most 1")
+        self.keep_rate = keep_rate
+        self.fuse_token = fuse_token
+        self.neighbours = check_positive("neighbours", neighbours)
+        self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
+
+    def check(self, encoder: EncoderShape) -> None:
+        """Raise `ReducerError` for a location beyond the depth or an encoder without a class token."""
+        for location in self.locations:
+            check_location(location, encoder.depth)
+        if not encoder.class_token:
+            raise ReducerError("EViT ranks tokens by the class token's attention; this model has no class token")
+
+    def start(self, layout: TokenLayout) -> "EViTReduction":
+        """Begin one forward pass."""
+        return EViTReduction(self, layout)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What one layer dropped: the patch tokens' features there and their order of attention."""
+
+    features: Tensor  # (B, n, C)
+    kept: Tensor  # (B, k) indices
+    dropped: Tensor  # (B, n - k) indices
+
+
+class EViTReduction(Reduction):
+    """One forward pass of `EViT`; keeps what each layer dropped."""
+
+    def __init__(self, settings: EViT, layout: TokenLayout) -> None:
+        super().__init__(layout)
+        self.settings = settings
+        self.drops: list[Drop] = []
+
+    def layer(self, layer: int, block: Any, tokens: Tensor) -> Tensor:
+        """Run a block; drop tokens between attention and MLP at the settings' locations."""
+        patches = tokens.shape[1] - self.layout.prefix
+        keep = math.ceil(self.settings.keep_rate * patches)
+        if layer not in self.settings.locations or keep == patches:
+            return super().layer(layer, block, tokens)
+        attention = ClassAttention(block.attn)
+        tokens = attention_residual(block, tokens, attention)
+        return mlp_residual(block, self._drop(tokens, attention.weights[:, self.layout.prefix :], keep))
+
+    def _drop(self, tokens: Tensor, attention: Tensor, keep: int) -> Tensor:
+        prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
+        order = attention.argsort(dim=1, descending=True)
+        drop = Drop(patches, order[:, :keep], order[:, keep:])
+        self.drops.append(drop)
+        parts = [prefix, take(patches, drop.kept)]
+        if self.settings.fuse_token:
+            weights = attention.gather(1, drop.dropped)[:, None]
+            parts.append(rebuild(weights, take(patches, drop.dropped)).to(tokens.dtype))
+        return torch.cat(parts, dim=1)
+
+    def after(self, tokens: Tensor) -> Tensor:
+        """Put every token back in its place, the dropped ones rebuilt from the kept."""
+        prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
+        for drop in reversed(self.drops):
+            patches = self._restore(patches, drop)
+        return torch.cat((prefix, patches), dim=1)
+
+    def _restore(self, patches: Tensor, drop: Drop) -> Tensor:
+        kept = patches[:, : drop.kept.shape[1]]  # without the extra token
+        weights = reconstruction_weights(
+            take(drop.features, drop.dropped),
+            take(drop.features, drop.kept),
+            self.settings.reconstruction_temperature,
+            self.settings.neighbours,
+        )
+        ordered = torch.cat((kept, rebuild(weights, kept).to(kept.dtype)), dim=1)
+        places = torch.cat((drop.kept, drop.dropped), dim=1)
+        return torch.empty_like(ordered).scatter(1, places[..., None].expand_as(ordered), ordered)
+
+    def nothing_reduced(self) -> bool:
+        """Tell whether every layer kept all tokens."""
+        return not self.drops
+
+
+class ClassAttention(nn.Module):
+    """A timm ``Attention``'s result, with the class token's attention to all tokens beside it.
+
+    ``weights`` holds, after a call, the attention ``(B, N)`` averaged over heads, in float32. Only its own row
+    of the attention matrix is computed for it.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Attend as the layer itself does: ``(B, N, C)`` to ``(B, N, C)``."""
+        query, key, value = split_heads(self.attention, tokens)
+        self.weights = class_attention(query[:, :, 0], key, self.attention.scale)
+        return join_heads(self.attention, F.scaled_dot_product_attention(query, key, value))
+
+
+@in_float32
+def class_attention(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """Attention ``(B, N)``, averaged over heads, of one query ``(B, heads, D)`` to keys ``(B, heads, N, D)``."""
+    return (key @ (query * scale)[..., None]).squeeze(-1).softmax(dim=-1).mean(dim=1)
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """Pick tokens ``(B, k, C)`` of ``(B, N, C)`` by index ``(B, k)``."""
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

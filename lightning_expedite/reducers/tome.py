@@ -1,0 +1,121 @@
+"""ToMe (Bolya et al. 2022, "Token Merging: Your ViT But Faster"), as adapted to dense prediction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ReducerError
+from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual
+from .distances import in_float32
+
+
+class ToMe(Reducer):
+    """Merge similar tokens before, and copy them back after, every attention and every MLP.
+
+    Tokens are matched on the normalised tokens themselves, without proportional attention
+    (Liang et al. 2022, the comparison of section 4; matching: ToMe, section 3).
+
+    Args:
+        ratio: Share of all tokens that merge each time, from 0 to 1; at most half of the patches do.
+
+    Raises:
+        ReducerError: ``ratio`` is out of its range.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        if not 0 <= ratio <= 1:
+            raise ReducerError(f"ratio={ratio} must lie between 0 and 1")
+        self.ratio = ratio
+
+    def start(self, layout: TokenLayout) -> "ToMeReduction":
+        """Begin one forward pass."""
+        return ToMeReduction(self, layout)
+
+
+class ToMeReduction(Reduction):
+    """One forward pass of `ToMe`."""
+
+    def __init__(self, settings: ToMe, layout: TokenLayout) -> None:
+        super().__init__(layout)
+        tokens = layout.prefix + layout.patches
+        self.merged = min(int(settings.ratio * tokens), layout.patches // 2)
+
+    def layer(self, layer: int, block: Any, tokens: Tensor) -> Tensor:
+        """Run a block with its attention and its MLP on merged tokens."""
+        if self.nothing_reduced():
+            return super().layer(layer, block, tokens)
+
+        def on_merged(module: Any, tokens: Tensor) -> Tensor:
+            matching = match(tokens, self.merged, self.layout)
+            return matching.restore(module(matching.merge(tokens)))
+
+        tokens = attention_residual(block, tokens, lambda x: on_merged(block.attn, x))
+        return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, x))
+
+    def nothing_reduced(self) -> bool:
+        """Tell whether there are too few tokens for one to merge."""
+        return self.merged == 0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which tokens merge: ``group[b, i]`` is the place of token ``i`` among the ``size`` merged tokens."""
+
+    group: Tensor  # (B, N)
+    size: int
+
+    def merge(self, tokens: Tensor) -> Tensor:
+        """Average the members of each group: ``(B, N, C)`` to ``(B, size, C)``."""
+        batch, _, channels = tokens.shape
+        index = self.group[..., None].expand_as(tokens)
+        sums = tokens.new_zeros(batch, self.size, channels).scatter_add(1, index, tokens)
+        ones = torch.ones_like(self.group, dtype=tokens.dtype)
+        members = tokens.new_zeros(batch, self.size).scatter_add(1, self.group, ones)
+        return sums / members[..., None]
+
+    def restore(self, merged: Tensor) -> Tensor:
+        """Copy each group's token to all its members: ``(B, size, C)`` to ``(B, N, C)``."""
+        return merged.gather(1, self.group[..., None].expand(-1, -1, merged.shape[-1]))
+
+
+def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
+    """Bipartite soft matching (ToMe, section 3): even tokens are sources, odd ones destinations.
+
+    Args:
+        tokens: ``(B, N, C)``.
+        merged: Number r of sources that join the destination they are most similar to.
+        layout: Tells which tokens are class and distillation tokens; those never merge.
+
+    Returns:
+        Groups in the order: sources that stay alone by index, then destinations.
+    """
+    best, destination = best_matches(tokens, layout.prefix)
+    order = best.argsort(dim=1, descending=True)
+    alone = order[:, merged:].sort(dim=1).values
+    stay = alone.shape[1]
+    sources = stay + destination  # every source's group if it merges, ...
+    sources = sources.scatter(1, alone, torch.arange(stay, device=tokens.device).expand_as(alone))  # ... or not
+    group = sources.new_empty(tokens.shape[:2])
+    group[:, ::2] = sources
+    group[:, 1::2] = stay + torch.arange(tokens.shape[1] // 2, device=tokens.device)
+    return Matching(group, stay + tokens.shape[1] // 2)
+
+
+def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """Each source's best cosine similarity and its destination, both ``(B, ceil(N / 2))``."""
+    similarity = cosine_similarity(tokens[:, ::2], tokens[:, 1::2])
+    if prefix > 1:  # token 1 is a distillation token: no destination
+        similarity[:, :, 0] = -torch.inf
+    if prefix > 0:  # token 0 is the class token
+        similarity[:, 0] = -torch.inf
+    best, destination = similarity.max(dim=-1)
+    return best, destination
+
+
+@in_float32
+def cosine_similarity(sources: Tensor, destinations: Tensor) -> Tensor:
+    """Cosine similarities ``(B, N, M)`` of ``(B, N, C)`` and ``(B, M, C)``."""
+    return F.normalize(sources, dim=-1) @ F.normalize(destinations, dim=-1).transpose(1, 2)

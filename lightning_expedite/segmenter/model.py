@@ -1,0 +1,140 @@
+"""Segmenter: a timm ViT, a decoder, and an optional token reducer between and around them."""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..reducers.base import EncoderShape, Reducer, Reduction, TokenLayout
+from .architecture import CONVENTIONS, Architecture, ConventionName
+from .decoders import DECODERS
+
+
+class Segmentation(NamedTuple):
+    """Logits of one forward pass at patch resolution, and how the tokens were reduced on the way."""
+
+    logits: Tensor  # (B, K, rows, columns)
+    reduction: Reduction
+
+
+class Segmenter(nn.Module):
+    """Segmenter (Strudel et al. 2021) with an optional token reducer.
+
+    Args:
+        architecture: Sizes of the model.
+        convention: ``"official"`` or ``"mmseg"``; see `Convention`.
+        reducer: Token reducer, or ``None`` to run all tokens through all layers.
+
+    Raises:
+        ReducerError: The reducer cannot apply to this architecture.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        convention: ConventionName = "mmseg",
+        reducer: Reducer | None = None,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.convention = CONVENTIONS[convention]
+        self.encoder = VisionTransformer(
+            img_size=architecture.image_size,
+            patch_size=architecture.patch_size,
+            num_classes=0,
+            global_pool="token" if architecture.class_token else "",
+            embed_dim=architecture.width,
+            depth=architecture.depth,
+            num_heads=architecture.heads,
+            mlp_ratio=architecture.mlp_ratio,
+            class_token=architecture.class_token,
+            reg_tokens=int(architecture.distilled),  # timm has no other name for a second learnt token
+            dynamic_img_size=True,
+            norm_layer=partial(nn.LayerNorm, eps=self.convention.encoder_norm_eps),
+        )
+        self.decoder = DECODERS[architecture.decoder](architecture)
+        self.reducer = reducer
+
+    @property
+    def reducer(self) -> Reducer | None:
+        """The token reducer; assigning one checks that it can apply to this model."""
+        return self._reducer
+
+    @reducer.setter
+    def reducer(self, reducer: Reducer | None) -> None:
+        if reducer is not None:
+            shape = self.architecture
+            reducer.check(EncoderShape(shape.depth, shape.grid, shape.class_token, shape.distilled))
+        self._reducer = reducer
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.architecture.num_classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment normalised images.
+
+        Args:
+            images: ``(B, 3, H, W)``; any size, padded inside to whole patches.
+
+        Returns:
+            Logits ``(B, K, H, W)``.
+        """
+        height, width = images.shape[-2:]
+        logits = F.interpolate(self.segment_patches(images).logits, self.upsampled_size(height, width), mode="bilinear")
+        return logits[..., :height, :width]
+
+    def segment_patches(self, images: Tensor) -> Segmentation:
+        """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches."""
+        tokens, grid = self.embed(images)
+        layout = TokenLayout(*grid, prefix=self.architecture.prefix, class_token=self.architecture.class_token)
+        reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
+        tokens = reduction.before(tokens)
+        for layer, block in enumerate(self.encoder.blocks, start=1):
+            tokens = reduction.layer(layer, block, tokens)
+        tokens = reduction.after(self.encoder.norm(tokens))
+        logits = reduction.masks(self.decoder(tokens[:, layout.prefix :]))
+        return Segmentation(logits.transpose(1, 2).unflatten(2, grid), reduction)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Turn images into tokens.
+
+        Args:
+            images: ``(B, 3, H, W)``.
+
+        Returns:
+            Tokens ``(B, prefix + rows * columns, C)`` with position embeddings, and ``(rows, columns)``.
+        """
+        encoder = self.encoder
+        patches = encoder.patch_embed(self._pad(images))  # (B, rows, columns, C)
+        batch, rows, columns, _ = patches.shape
+        tokens = patches.flatten(1, 2)
+        for prefix in (encoder.reg_token, encoder.cls_token):
+            if prefix is not None:
+                tokens = torch.cat((prefix.expand(batch, -1, -1), tokens), dim=1)
+        positions = resample_abs_pos_embed(
+            encoder.pos_embed,
+            new_size=[rows, columns],
+            old_size=list(self.architecture.grid),
+            num_prefix_tokens=self.architecture.prefix,
+            interpolation=self.convention.position_interpolation,
+            antialias=False,
+        )
+        return tokens + positions, (rows, columns)
+
+    def upsampled_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size to which the logits of an image are interpolated, before they are cut to its own size."""
+        if not self.convention.upsample_to_padded:
+            return height, width
+        patch = self.architecture.patch_size
+        return -(-height // patch) * patch, -(-width // patch) * patch
+
+    def _pad(self, images: Tensor) -> Tensor:
+        patch = self.architecture.patch_size
+        height, width = images.shape[-2:]
+        return F.pad(images, (0, -width % patch, 0, -height % patch))

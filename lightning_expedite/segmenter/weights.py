@@ -1,0 +1,167 @@
+"""The published weights: their names, where they come from, and where they lie on disk."""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..protocol import Protocol
+
+WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
+DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_segmenter"
+_OFFICIAL = "https://www.rocq.inria.fr/cluster-willow/rstrudel/segmenter/checkpoints"
+_MMSEG = "https://download.openmmlab.com/mmsegmentation/v0.5/segmenter"
+_TIMEOUT_S = 20.0
+
+_ADE_640 = Protocol(short_side=640, long_side=2560, window=640, stride=640)
+_ADE_640_MMSEG = Protocol(short_side=640, long_side=2560, window=640, stride=608)
+_ADE_512_MMSEG = Protocol(short_side=512, long_side=2048, window=512, stride=480)
+_CITYSCAPES = Protocol(window=768, stride=512)
+_PASCAL_CONTEXT = Protocol(short_side=520, long_side=4160, window=480, stride=320)
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Weights that somebody published.
+
+    ``files`` maps local names to URLs; ``sha256`` is the start of the weights file's checksum, where known;
+    ``protocol`` is ``None`` where the `variant.yml` that comes with the weights decides. ``miou`` is the
+    published single-scale mIoU in percent. ``alternative`` names weights for the same data set elsewhere.
+    """
+
+    name: str
+    data_set: str
+    files: tuple[tuple[str, str], ...]
+    miou: float | None
+    protocol: Protocol | None = None
+    sha256: str | None = None
+    alternative: str | None = None
+
+
+def _official(
+    name: str, miou: float | None, protocol: Protocol | None = None, alternative: str | None = None
+) -> KnownWeights:
+    files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in ("variant.yml", "checkpoint.pth"))
+    return KnownWeights(name, name.split("/")[0], files, miou, protocol, alternative=alternative)
+
+
+def _mmseg(name: str, stamp: str, sha256: str, miou: float, protocol: Protocol) -> KnownWeights:
+    files = (("checkpoint.pth", f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
+    return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256)
+
+
+_ZOO = "ade20k/segmenter_vit-{}_8x1_512x512_160k_ade20k"
+KNOWN_WEIGHTS: dict[str, KnownWeights] = {
+    weights.name: weights
+    for weights in (
+        _official("ade20k/seg_tiny_mask", 38.1, alternative=_ZOO.format("t_mask")),
+        _official("ade20k/seg_small_mask", 45.3, alternative=_ZOO.format("s_mask")),
+        _official("ade20k/seg_base_mask", 48.5, alternative=_ZOO.format("b_mask")),
+        _official("ade20k/seg_base_patch8", 49.5, alternative=_ZOO.format("b_mask")),
+        _official("ade20k/seg_base_deit_linear", 47.1, alternative=_ZOO.format("b_mask")),
+        _official("ade20k/seg_base_deit_mask", 48.7, alternative=_ZOO.format("b_mask")),
+        _official("ade20k/seg_large_mask", None, alternative=_ZOO.format("l_mask")),
+        _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _ZOO.format("l_mask")),
+        _official("cityscapes/seg_large_mask", 79.14, _CITYSCAPES),
+        _official("pascal_context/seg_large_mask", 58.07, _PASCAL_CONTEXT),
+        _mmseg("segmenter_vit-t_mask_8x1_512x512_160k_ade20k", "20220105_151706", "ffcf7509", 39.99, _ADE_512_MMSEG),
+        _mmseg("segmenter_vit-s_linear_8x1_512x512_160k_ade20k", "20220105_151713", "39658c46", 45.75, _ADE_512_MMSEG),
+        _mmseg("segmenter_vit-s_mask_8x1_512x512_160k_ade20k", "20220105_151706", "511bb103", 46.19, _ADE_512_MMSEG),
+        _mmseg("segmenter_vit-b_mask_8x1_512x512_160k_ade20k", "20220105_151706", "bc533b08", 49.6, _ADE_512_MMSEG),
+        _mmseg("segmenter_vit-l_mask_8x1_512x512_160k_ade20k", "20220105_162750", "7ef345be", 52.16, _ADE_640_MMSEG),
+    )
+}
+
+
+def weights_folder(folder: str | Path | None = None) -> Path:
+    """Give the folder of downloaded weights: the argument, the environment variable, or the user's cache."""
+    chosen = folder or os.environ.get(WEIGHTS_VARIABLE) or Path("~/.cache/lightning_expedite/weights")
+    return Path(chosen).expanduser()
+
+
+def known_weights(checkpoint: str) -> KnownWeights | None:
+    """Look a name up in the table of known weights, unless a path of that name exists."""
+    return None if Path(checkpoint).exists() else KNOWN_WEIGHTS.get(checkpoint)
+
+
+def resolve_checkpoint(checkpoint: str | Path, folder: str | Path | None = None) -> Path:
+    """Turn a path or a known name into a path on disk, downloading where needed.
+
+    Args:
+        checkpoint: A file, a folder, ``"demo"`` for the bundled model, or a name of `KNOWN_WEIGHTS`.
+        folder: Folder of downloaded weights; see `weights_folder`.
+
+    Raises:
+        CheckpointError: There is no such path or name, or the weights are not here and cannot be fetched.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.exists():
+        return path
+    if str(checkpoint) == "demo":
+        return DEMO_FOLDER
+    known = KNOWN_WEIGHTS.get(str(checkpoint))
+    if known is None:
+        raise CheckpointError(
+            f"checkpoint {str(checkpoint)!r} is neither a path nor a known name; known names are demo, "
+            + ", ".join(KNOWN_WEIGHTS)
+        )
+    place = weights_folder(folder) / known.name
+    for file, url in known.files:
+        if not (place / file).is_file():
+            _fetch(known, url, place / file)
+    return place
+
+
+def _fetch(known: KnownWeights, url: str, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest = download(url, target, lambda sha256: not known.sha256 or sha256.startswith(known.sha256))
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        alternative = f" Weights for the same data set: --model.checkpoint {known.alternative}." if known.alternative else ""
+        raise CheckpointError(
+            f"weights {known.name} are not on this machine and {url} does not answer ({reason}). "
+            f"Put the file as {target}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
+        ) from error
+    if digest is None:
+        raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
+
+
+def download(url: str, target: Path, accept: Callable[[str], bool]) -> str | None:
+    """Download a file with a progress bar; it appears whole or not at all.
+
+    Args:
+        url: An HTTPS address (or ``file:``, for tests).
+        target: Where the file is to stand.
+        accept: Told the SHA-256; the file is kept where it answers true.
+
+    Returns:
+        The SHA-256, or ``None`` where it was not accepted.
+
+    Raises:
+        OSError: The host does not answer or the disk is full.
+    """
+    from rich.progress import wrap_file
+
+    sha256 = hashlib.sha256()
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            length = int(answer.headers.get("Content-Length") or 0)
+            with wrap_file(answer, total=length, description=f"{target.parent.name}/{target.name}") as body:
+                while block := body.read(1 << 20):
+                    sha256.update(block)
+                    stream.write(block)
+            if length and stream.tell() != length:
+                raise urllib.error.ContentTooShortError(f"{url} broke off", (b"", 0))  # type: ignore[arg-type]
+        if not accept(sha256.hexdigest()):
+            return None
+        Path(temporary).replace(target)
+        return sha256.hexdigest()
+    finally:
+        Path(temporary).unlink(missing_ok=True)
