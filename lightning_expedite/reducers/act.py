@@ -73,7 +73,6 @@ class ACTReduction(Reduction):
 
     def _attend(self, layer: int, attention: Any, tokens: Tensor) -> Tensor:
         query, key, value = split_heads(attention, tokens)
-        query = query * attention.scale
         weight, offset = self.settings.directions(layer, attention.head_dim, tokens.device)
         group = group_equal(hash_queries(query, weight, offset))
         self.groups.append(group.amax(dim=-1) + 1)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Tokens = Callable[[Tensor], Tensor]
@@ -60,7 +61,7 @@ class Reduction:
 
     def layer(self, layer: int, block: nn.Module, tokens: Tensor) -> Tensor:
         """Run timm ``Block`` number ``layer`` (counted from 1) on tokens ``(B, n, C)``."""
-        return block(tokens)  # type: ignore[no-any-return]
+        return run_block(block, tokens)
 
     def after(self, tokens: Tensor) -> Tensor:
         """Change the encoder's normalised output ``(B, n, C)``."""
@@ -98,6 +99,11 @@ class Reducer(ABC):
         return f"{type(self).__name__}({settings})"
 
 
+def run_block(block: Any, tokens: Tensor) -> Tensor:
+    """Run a timm ``Block`` with the attention that reducers share, so that both sides compute alike."""
+    return mlp_residual(block, attention_residual(block, tokens, lambda x: attend(block.attn, x)))
+
+
 def attention_residual(block: Any, tokens: Tensor, attend: Tokens) -> Tensor:
     """Run the first half of a timm ``Block`` with ``attend`` in place of its attention."""
     return tokens + block.drop_path1(block.ls1(attend(block.norm1(tokens))))  # type: ignore[no-any-return]
@@ -108,11 +114,20 @@ def mlp_residual(block: Any, tokens: Tensor, mlp: Tokens | None = None) -> Tenso
     return tokens + block.drop_path2(block.ls2((mlp or block.mlp)(block.norm2(tokens))))  # type: ignore[no-any-return]
 
 
+def attend(attention: Any, tokens: Tensor) -> Tensor:
+    """Attend as a timm ``Attention`` does: ``(B, N, C)`` to ``(B, N, C)``."""
+    query, key, value = split_heads(attention, tokens)
+    return join_heads(attention, F.scaled_dot_product_attention(query, key, value, scale=1.0))
+
+
 def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, C / heads)``."""
+    """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, C / heads)``.
+
+    The queries are already scaled, as in the reference implementation: the products then round as there.
+    """
     qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, attention.head_dim))
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    return attention.q_norm(query), attention.k_norm(key), value
+    return attention.q_norm(query) * attention.scale, attention.k_norm(key), value
 
 
 def join_heads(attention: Any, tokens: Tensor) -> Tensor:

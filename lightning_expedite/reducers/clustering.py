@@ -77,7 +77,7 @@ class ClusterReduction(Reduction):
 
     def layer(self, layer: int, block: nn.Module, tokens: Tensor) -> Tensor:
         """Run a block; cluster the patch tokens after the settings' location."""
-        tokens = block(tokens)
+        tokens = super().layer(layer, block, tokens)
         if layer != self.settings.location:
             return tokens
         prefix, self.tokens = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]

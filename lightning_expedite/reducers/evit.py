@@ -148,14 +148,14 @@ class ClassAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Attend as the layer itself does: ``(B, N, C)`` to ``(B, N, C)``."""
         query, key, value = split_heads(self.attention, tokens)
-        self.weights = class_attention(query[:, :, 0], key, self.attention.scale)
-        return join_heads(self.attention, F.scaled_dot_product_attention(query, key, value))
+        self.weights = class_attention(query[:, :, 0], key)
+        return join_heads(self.attention, F.scaled_dot_product_attention(query, key, value, scale=1.0))
 
 
 @in_float32
-def class_attention(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """Attention ``(B, N)``, averaged over heads, of one query ``(B, heads, D)`` to keys ``(B, heads, N, D)``."""
-    return (key @ (query * scale)[..., None]).squeeze(-1).softmax(dim=-1).mean(dim=1)
+def class_attention(query: Tensor, key: Tensor) -> Tensor:
+    """Attention ``(B, N)``, averaged over heads, of a scaled query ``(B, heads, D)`` to keys ``(B, heads, N, D)``."""
+    return (key @ query[..., None]).squeeze(-1).softmax(dim=-1).mean(dim=1)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
