@@ -1,4 +1,4 @@
-"""Data sets. Each is one file here with a ``SegmentationDataModule``; a new file is found without being listed."""
+"""Data sets, each one file with a ``SegmentationDataModule``; a new file is found without being listed."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -24,8 +24,8 @@ __all__ = [
     "View",
 ]
 
-# The command line finds a data set by its class name once its module is imported. The drawing of the demo data is
-# left out: it would import OpenCV, which nothing needs before the first image is read.
+# The command line finds a data set by its class name once its module is imported. What draws the demo data is
+# left out: it imports OpenCV, which nothing needs before the first image is read.
 for _module in iter_modules(__path__):
-    if _module.name != "scenes":
+    if not _module.name.startswith("scene"):
         import_module(f"{__name__}.{_module.name}")

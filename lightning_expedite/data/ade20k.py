@@ -14,7 +14,7 @@ from lightning_expedite.data.sources import FileSource, find_root, folders_in, p
 class ADE20K(SegmentationDataModule):
     """ADE20K as distributed for the scene parsing challenge.
 
-    ``images/SPLIT/*.jpg`` beside ``annotations/SPLIT/*.png``, whose value is the class index + 1; 0 is ignored.
+    ``images/SPLIT/*.jpg`` beside ``annotations/SPLIT/*.png``; labels store the class index + 1, ignored is 0.
 
     Args:
         root: Folder with ``images`` and ``annotations``, or the one with ``ADEChallengeData2016``.

@@ -1,80 +1,33 @@
-"""What every data set shares: the samples it hands out and the Lightning data module around its files."""
+"""The Lightning data module that every data set is a subclass of."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
+from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
+from lightning_expedite.data.dataset import SampleDataset, keep_list, quiet_worker
+from lightning_expedite.data.sampler import ShardedSampler
+from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, Sample, Size, View
+from lightning_expedite.data.sources import FileSource, list_folder
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.protocol import Normalization
 
-IGNORE_INDEX = 255
-
-
-class Size(NamedTuple):
-    """Height and width in pixels; a named tuple because pinning memory turns plain tuples into lists."""
-
-    height: int
-    width: int
-
-
-class View(TypedDict):
-    """One scale (and mirror) of one image."""
-
-    image: Tensor
-    """``(3, h, w)`` float32, resized, mirrored where ``mirrored``, normalised."""
-    mirrored: bool
-
-
-class Sample(TypedDict):
-    """One image with its label."""
-
-    index: int
-    """Position in the data set; -1 marks the placeholder of a process without images, which counts nowhere."""
-    name: str
-    """Path of the image below its folder, without suffix, ``/``-separated; unique in the data set."""
-    size: tuple[int, int]
-    """Height and width of the image as stored, in pixels."""
-    views: list[View]
-    """Scale by scale in the order asked for; each is followed by its mirror where mirrors are wanted."""
-    label: Tensor | None
-    """``(H, W)`` uint8 at the stored size, 255 = ignored; ``None`` where there are no labels."""
-
-
-class ImageSource(Protocol):
-    """The images of one split: what a data set has to provide."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Return the unique name of an image, see ``Sample``."""
-        ...
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        """Read an image as ``(H, W, 3)`` uint8 RGB."""
-        ...
-
-    def label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; ``None`` where there is none."""
-        ...
+__all__ = ["IGNORE_INDEX", "ImageSource", "Sample", "SegmentationDataModule", "Size", "View"]
 
 
 class SegmentationDataModule(LightningDataModule):
     """Base of all data sets: resizing, normalising, sharding over processes and loading.
 
-    A data set is a subclass with ``classes``, ``palette`` and ``source()``. The dataloaders yield ``list[Sample]``;
-    the images of one batch may differ in size. Sizes and normalisation are decided in ``setup``: an argument given
-    here comes first, then what the model's ``protocol`` says, then the images as stored and ``vit``.
+    A data set is a subclass with ``classes``, ``palette`` and ``source()``. The dataloaders yield
+    ``list[Sample]``; the images of one batch may differ in size. Sizes and normalisation are decided in
+    ``setup``: an argument given here comes first, then what the model's ``protocol`` says, then the images as
+    stored and ``vit``.
 
     Args:
         root: Folder of the data set.
@@ -97,7 +50,7 @@ class SegmentationDataModule(LightningDataModule):
     """RGB of each class."""
     ignore_index: ClassVar[int] = IGNORE_INDEX
     as_stored: ClassVar[bool] = False
-    """Whether the data set's protocol evaluates images as stored, whatever sizes the model was trained with."""
+    """Whether images are evaluated as stored, whatever sizes the model asks for."""
     long_side_factor: ClassVar[int] = 4
     """The long side's limit, in short sides, where only the short side is known."""
 
@@ -149,7 +102,7 @@ class SegmentationDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must implement source()")
 
     def read_images_from(self, folder: Path) -> None:
-        """Read all images below ``folder`` instead of the data set's: no labels, everything else as before."""
+        """Read all images below ``folder`` instead of the data set's; they have no labels."""
         self._images_folder = Path(folder).expanduser()
         self._source = None
 
@@ -163,9 +116,6 @@ class SegmentationDataModule(LightningDataModule):
             DataError: If files are missing, empty, ambiguous or of the wrong size.
             ConfigError: If ``short_side`` and ``long_side`` contradict each other.
         """
-        # Imported here: this is the door to albumentations and OpenCV, which a user without data never needs.
-        from lightning_expedite.data.sources import FileSource, list_folder
-
         if self._source is None:
             self._source = list_folder(self._images_folder) if self._images_folder else self.source()
         if isinstance(self._source, FileSource):
@@ -182,9 +132,6 @@ class SegmentationDataModule(LightningDataModule):
         return self._dataloader(labels=False)
 
     def _dataloader(self, labels: bool) -> DataLoader[Sample]:
-        from lightning_expedite.data.dataset import SampleDataset, keep_list, quiet_worker
-        from lightning_expedite.data.sampler import ShardedSampler
-
         if self._source is None:
             raise DataError(
                 f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders"
@@ -216,7 +163,7 @@ class SegmentationDataModule(LightningDataModule):
         """Return the short side and the long side's limit in pixels; ``None`` leaves images as stored."""
         short, long = self.short_side, self.long_side
         protocol = None if self.as_stored else self._protocol()
-        if short is None and protocol is not None:
+        if short is None and protocol is not None and protocol.short_side is not None:
             short = protocol.short_side
             long = long or protocol.long_side
         if short is None:
@@ -231,8 +178,6 @@ class SegmentationDataModule(LightningDataModule):
         return short, long
 
     def _on_cuda(self) -> bool:
-        from pytorch_lightning.accelerators import CUDAAccelerator
-
         return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
 
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_expedite.data.base import IGNORE_INDEX, SegmentationDataModule
+from lightning_expedite.data.base import SegmentationDataModule
 from lightning_expedite.data.reading import label_table
+from lightning_expedite.data.samples import IGNORE_INDEX
 from lightning_expedite.data.sources import (
     Entry,
     FileSource,
@@ -51,8 +52,9 @@ _CLASSES = (
 class Cityscapes(SegmentationDataModule):
     """Cityscapes in its official layout.
 
-    ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` beside ``gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png`` or, where
-    those are absent, ``*_gtFine_labelIds.png``. Images are evaluated as stored unless ``short_side`` is given.
+    ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` beside ``gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png`` or,
+    where those are absent, ``*_gtFine_labelIds.png``. Images are evaluated as stored unless ``short_side`` is
+    given.
 
     Args:
         root: Folder with ``leftImg8bit`` and ``gtFine``.

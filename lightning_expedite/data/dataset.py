@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import Dataset
 
-from lightning_expedite.data.base import ImageSource, Sample, Size, View
+from lightning_expedite.data.reading import size_mismatch
 from lightning_expedite.data.sampler import PLACEHOLDER
+from lightning_expedite.data.samples import ImageSource, Sample, Size, View
 from lightning_expedite.data.transforms import target_size, view_image
-from lightning_expedite.errors import DataError
 from lightning_expedite.protocol import Normalization
 
 
@@ -57,10 +57,7 @@ class SampleDataset(Dataset[Sample]):
         size = Size(*image.shape[:2])
         label = self.source.label(at) if self.labels else None
         if label is not None and label.shape != size:
-            raise DataError(
-                f"{self.source.name(at)}: the label is {label.shape[1]} x {label.shape[0]} pixels, the image"
-                f" {size.width} x {size.height}: give every image a label of its own size"
-            )
+            raise size_mismatch(self.source.name(at), Size(*label.shape), size)
         views: list[View] = [
             {
                 "image": view_image(

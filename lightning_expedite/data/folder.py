@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_expedite.data.base import IGNORE_INDEX, SegmentationDataModule
+from lightning_expedite.data.base import SegmentationDataModule
 from lightning_expedite.data.palettes import generated_palette
 from lightning_expedite.data.reading import label_table
+from lightning_expedite.data.samples import IGNORE_INDEX
 from lightning_expedite.data.sources import FileSource, pair_folders
 from lightning_expedite.errors import ConfigError, DataError
 
@@ -21,7 +22,7 @@ class Folder(SegmentationDataModule):
 
     Args:
         images: Folder of the images.
-        labels: Folder of the labels; ``null`` where there are none, for predictions only.
+        labels: Folder of the labels; without one, predictions can be made but not scored.
         classes: Names of the classes in the order of their indices, or a text file with one name per line.
         ignore: Further label values to ignore.
         reduce_zero_label: Whether labels count classes from 1 on and 0 is ignored, as in ADE20K.
@@ -34,8 +35,8 @@ class Folder(SegmentationDataModule):
     def __init__(
         self,
         images: str | Path,
-        labels: str | Path | None,
-        classes: list[str] | str | Path,
+        labels: str | Path | None = None,
+        classes: Sequence[str] | Path = (),
         ignore: Sequence[int] = (),
         reduce_zero_label: bool = False,
         **kwargs: Any,

@@ -6,8 +6,8 @@ Palette = tuple[tuple[int, int, int], ...]
 def generated_palette(num_classes: int) -> Palette:
     """Return the colours that the PASCAL VOC development kit generates: neighbouring indices differ strongly.
 
-    The three lowest bits of an index become the highest bits of red, green and blue, the next three the next ones,
-    and so on. Colours are distinct up to 256 classes.
+    The three lowest bits of an index become the highest bits of red, green and blue, the next three the next
+    ones, and so on. Colours are distinct up to 256 classes.
     """
     return tuple(_colour(index) for index in range(num_classes))
 

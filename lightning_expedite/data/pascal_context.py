@@ -12,15 +12,17 @@ from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import Entry, FileSource, Label, find_root, require_split
 from lightning_expedite.errors import DataError
 
-_LISTS = "ImageSets/SegmentationContext"
+IMAGES = "JPEGImages"
+LABELS = "SegmentationClassContext"
+LISTS = "ImageSets/SegmentationContext"
 
 # In the order of the annotations' category ids, which is what the label files count. Lists that begin with
 # aeroplane, bicycle, bird name the same classes in another order and do not fit these files.
 _CLASSES = (
-    "background aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car cat ceiling"
-    " chair cloth computer cow cup curtain dog door fence floor flower food grass ground horse keyboard light motorbike"
-    " mountain mouse person plate platform pottedplant road rock sheep shelves sidewalk sign sky snow sofa table track"
-    " train tree truck tvmonitor wall water window wood"
+    "background aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car"
+    " cat ceiling chair cloth computer cow cup curtain dog door fence floor flower food grass ground horse"
+    " keyboard light motorbike mountain mouse person plate platform pottedplant road rock sheep shelves"
+    " sidewalk sign sky snow sofa table track train tree truck tvmonitor wall water window wood"
 )
 
 
@@ -28,8 +30,8 @@ class PascalContext(SegmentationDataModule):
     """PASCAL-Context in the layout of VOC 2010.
 
     ``JPEGImages/NAME.jpg``, ``SegmentationClassContext/NAME.png`` and the lists of names
-    ``ImageSets/SegmentationContext/SPLIT.txt``; ``expedite prepare pascal_context`` makes the latter two from the
-    distributed annotations.
+    ``ImageSets/SegmentationContext/SPLIT.txt``; ``expedite prepare pascal_context`` makes the latter two from
+    the distributed annotations.
 
     Args:
         root: Folder with ``JPEGImages``, or the one with ``VOCdevkit/VOC2010``.
@@ -46,9 +48,8 @@ class PascalContext(SegmentationDataModule):
 
     def source(self) -> FileSource:
         """List the images of the split; raises ``DataError`` where there are none."""
-        layout = f"JPEGImages, SegmentationClassContext and {_LISTS}"
-        root = find_root(self.root, ("VOCdevkit/VOC2010", "VOC2010"), "JPEGImages", layout)
-        lists = root / _LISTS
+        root = voc_root(self.root)
+        lists = root / LISTS
         if not lists.is_dir():
             raise DataError(f"{lists}: no such folder; make it with 'expedite prepare pascal_context'")
         require_split(self.split, (path.stem for path in lists.glob("*.txt")), lists)
@@ -57,8 +58,17 @@ class PascalContext(SegmentationDataModule):
     def _entries(self, root: Path, names: Path) -> Iterator[Entry]:
         table = label_table(self.num_classes)
         for name in _read_names(names):
-            label = Label(root / "SegmentationClassContext" / f"{name}.png", table)
-            yield Entry(name, root / "JPEGImages" / f"{name}.jpg", label)
+            label = Label(root / LABELS / f"{name}.png", table)
+            yield Entry(name, root / IMAGES / f"{name}.jpg", label)
+
+
+def voc_root(root: Path) -> Path:
+    """Return the folder with VOC 2010's images: ``root`` or the one below it that the archive unpacks to.
+
+    Raises:
+        DataError: If there are no images in either.
+    """
+    return find_root(root, ("VOCdevkit/VOC2010", "VOC2010"), IMAGES, f"{IMAGES}, {LABELS} and {LISTS}")
 
 
 def _read_names(path: Path) -> Iterator[str]:
@@ -73,6 +83,6 @@ def _read_names(path: Path) -> Iterator[str]:
             continue
         if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise DataError(
-                f"{path}, line {number}: {name!r} is not a name within JPEGImages; correct the list"
+                f"{path}, line {number}: {name!r} is not a name within {IMAGES}; correct the list"
             )
         yield name

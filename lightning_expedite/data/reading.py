@@ -1,4 +1,4 @@
-"""Reading of single image and label files; whatever is wrong with one becomes a ``DataError`` that names it."""
+"""Reading of single image and label files; what is wrong with one becomes a ``DataError`` that names it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_expedite.data.base import IGNORE_INDEX, Size
+from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.errors import DataError
 
 # What Pillow raises on damaged files: SyntaxError for broken PNG chunks, ValueError for impossible headers.
-_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
 # JPEG's and PNG's last bytes. A few programs append some of their own.
@@ -79,18 +79,19 @@ def read_label(path: Path, table: NDArray[np.int16]) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as stored:
             values = np.asarray(stored)
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DataError(f"{path}: not a readable label ({error}); fetch it again") from error
     if values.ndim != 2:
         raise _several_channels(path, values.shape[2])
-    wide = values.astype(np.int64) if values.dtype != np.uint8 else values
-    outside = (wide < 0) | (wide >= len(table)) if values.dtype != np.uint8 else np.zeros((), bool)
-    classes = table[np.where(outside, 0, wide)] if outside.any() else table[wide]
-    outside = outside | (classes == NOT_A_LABEL)
+    codes = values
+    if values.dtype != np.uint8:  # 1, 16 or 32 bits per pixel: what no table has goes to one more entry
+        codes = np.where((values >= 0) & (values < len(table)), values, len(table)).astype(np.intp)
+    classes: NDArray[np.int16] = np.append(table, np.int16(NOT_A_LABEL))[codes]
+    outside = classes == NOT_A_LABEL
     if outside.any():
         raise DataError(
-            f"{path}: label values {_some(np.unique(wide[outside]).tolist())} are no class; check that the file"
-            " belongs to this data set and that its classes are complete"
+            f"{path}: label values {_some(np.unique(values[outside]).tolist())} are no class; check that the"
+            " file belongs to this data set and that its classes are complete"
         )
     return classes.astype(np.uint8)
 
@@ -106,7 +107,7 @@ def image_header(path: Path) -> Size:
             # Asked for only where present: looking for EXIF decodes a whole PNG that has none.
             turn = image.getexif().get(_ORIENTATION_TAG) if "exif" in image.info else None
             width, height = image.size
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DataError(f"{path}: not a readable image ({error}); fetch it again or remove it") from error
     return Size(width, height) if turn in _TURNED_BY_A_QUARTER else Size(height, width)
 
@@ -120,7 +121,7 @@ def label_header(path: Path) -> Size:
     try:
         with Image.open(path) as label:
             bands, (width, height) = len(label.getbands()), label.size
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DataError(f"{path}: not a readable label ({error}); fetch it again") from error
     if bands != 1:
         raise _several_channels(path, bands)
@@ -137,8 +138,8 @@ def size_mismatch(label: object, label_size: Size, image_size: Size) -> DataErro
 
 def _several_channels(path: Path, channels: int) -> DataError:
     return DataError(
-        f"{path}: the label has {channels} channels; labels hold one class index per pixel, in one channel: convert"
-        " colours to indices first"
+        f"{path}: the label has {channels} channels; labels hold one class index per pixel, in one channel:"
+        " convert colours to indices first"
     )
 
 
@@ -153,7 +154,7 @@ def _require_complete(path: Path, data: bytes) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise DataError(f"{path}: the image is damaged ({error}); fetch it again or remove it") from error
 
 

@@ -12,9 +12,9 @@ PLACEHOLDER = -1
 class ShardedSampler(DistributedSampler[Any]):
     """Gives process r of w the positions r, r + w, r + 2w, ...
 
-    torch's own sampler repeats images until all shares are equal, which distorts scores. Here nothing is repeated; a
-    process without any position gets one placeholder, -1, since Lightning needs a batch on every process. It is a
-    ``DistributedSampler`` because Lightning replaces any other kind by one that repeats.
+    torch's own sampler repeats images until all shares are equal, which distorts scores. Here nothing is
+    repeated; a process without any position gets one placeholder, -1, since Lightning needs a batch on every
+    process. It is a ``DistributedSampler`` because Lightning replaces any other kind by one that repeats.
 
     Args:
         dataset: Anything with a length.

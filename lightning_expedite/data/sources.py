@@ -102,8 +102,8 @@ class FileSource:
         ]
         if twice:
             raise DataError(
-                f"{self.where}: {len(twice)} names stand for several images: {_first(twice)}; results are saved by"
-                " name, so keep one file each"
+                f"{self.where}: {len(twice)} names stand for several images: {first_few(twice)}; results are"
+                " saved by name, so keep one file each"
             )
 
     def _require_files(self, kind: str, paths: Sequence[Path]) -> None:
@@ -117,8 +117,8 @@ class FileSource:
         for problem, found in (("missing", missing), ("empty", empty)):
             if found:
                 raise DataError(
-                    f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}: {_first(map(str, found))};"
-                    " complete the data set or leave these images out"
+                    f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}:"
+                    f" {first_few(map(str, found))}; complete the data set or leave these images out"
                 )
 
 
@@ -218,7 +218,8 @@ def without_suffix(relative: str) -> str:
     return relative[: relative.rindex(".")]
 
 
-def _first(names: Iterable[str]) -> str:
+def first_few(names: Iterable[str]) -> str:
+    """Return the first names, and how many more there are."""
     shown = list(names)
     more = len(shown) - _NAMES_SHOWN
     return ", ".join(shown[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

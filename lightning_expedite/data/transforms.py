@@ -14,10 +14,7 @@ from torch import Tensor
 
 from lightning_expedite.protocol import Normalization
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# RGB mean and deviation on the scale 0..255. The published DeiT models rounded theirs to two decimals.
+# RGB mean and deviation on the scale 0..255; DeiT's are ImageNet's, rounded to two decimals as in training.
 STATISTICS: dict[Normalization, tuple[NDArray[np.float32], NDArray[np.float32]]] = {
     "vit": (np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32)),
     "deit": (
@@ -91,5 +88,16 @@ def _pipeline(
     return pipeline
 
 
+@lru_cache
+def _normalized_values(normalization: Normalization) -> NDArray[np.float32]:
+    """Return what each of the 256 values becomes in each channel, ``(256, 1, 3)``."""
+    values = np.arange(256, dtype=np.uint8).reshape(256, 1, 1)
+    return normalize(np.broadcast_to(values, (256, 1, 3)), normalization)
+
+
 def _normalize_step(image: NDArray[np.uint8], normalization: Normalization, **_: Any) -> NDArray[np.float32]:
-    return normalize(image, normalization)
+    import cv2
+
+    # Looked up rather than computed: the same bits in a fraction of the time.
+    normalised: NDArray[np.float32] = cv2.LUT(image, _normalized_values(normalization))
+    return normalised

@@ -1,0 +1,247 @@
+"""Turns the distributed PASCAL-Context annotations into label files and lists that ``PascalContext`` reads.
+
+Two distributions are in use, either of them complete: ``trainval_merged.json`` of PASCAL in Detail, with
+run-length encoded masks by category, and ``train.pth`` and ``val.pth``, finished label images by image id.
+"""
+
+from __future__ import annotations
+
+import io
+import json as json_format
+import pickle
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_expedite.data.coco_rle import decode_mask
+from lightning_expedite.data.pascal_context import IMAGES, LABELS, LISTS, voc_root
+from lightning_expedite.data.reading import PILLOW_ERRORS, image_header, size_mismatch
+from lightning_expedite.data.samples import IGNORE_INDEX, Size
+from lightning_expedite.data.sources import first_few
+from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.files import write_atomically
+
+SPLITS = ("train", "val")
+JSON_NAME = "trainval_merged.json"
+
+# Category ids of PASCAL in Detail that are classes here, ascending: the position is the class index.
+CATEGORY_IDS = (
+    *(0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85),
+    *(98, 104, 105, 113, 115, 144, 158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296),
+    *(308, 324, 326, 347, 349, 354, 355, 360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454, 458),
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was prepared, and where.
+
+    ``images`` counts the names of each list; of the label files, ``written`` are new and ``unchanged`` were
+    there.
+    """
+
+    output: Path
+    images: Mapping[str, int]
+    written: int
+    unchanged: int
+
+
+# For each split and each image's name what makes its label, ``(H, W)`` uint8.
+_Annotations = dict[str, dict[str, Callable[[], NDArray[np.uint8]]]]
+
+
+def prepare_pascal_context(
+    root: Path | str,
+    masks: Path | str | None = None,
+    json: Path | str | None = None,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+) -> Prepared:
+    """Write ``SegmentationClassContext/*.png`` and ``ImageSets/SegmentationContext/{train,val}.txt``.
+
+    Nothing is written before every image was found; a list appears once all its labels are there. Files of
+    the same content stay as they are, so an interrupted run can simply be repeated.
+
+    Args:
+        root: VOC 2010: the folder with ``JPEGImages``, or the one with ``VOCdevkit/VOC2010``.
+        masks: Folder with ``train.pth`` and ``val.pth``. Only images are unpickled from them, nothing else.
+        json: ``trainval_merged.json``; takes several GiB of memory. Without either, both are looked for in
+            ``root``, the masks first.
+        output: Where to write; by default beside ``JPEGImages``.
+        overwrite: Whether label files and lists of other content are replaced.
+
+    Raises:
+        ConfigError: If both ``masks`` and ``json`` are given.
+        DataError: If a file is missing or damaged, does not fit the images, or would be overwritten.
+    """
+    voc = voc_root(Path(root).expanduser())
+    annotations = _read_annotations(voc, masks, json)
+    target = voc if output is None else Path(output).expanduser()
+    for split in SPLITS:
+        _require_images(voc, annotations[split])
+    for folder in (target / LABELS, target / LISTS):
+        folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for split in SPLITS:
+        for name, make_label in annotations[split].items():
+            label = make_label()
+            _require_size(voc / IMAGES / f"{name}.jpg", label)
+            written += _write_label(target / LABELS / f"{name}.png", label, overwrite)
+        _write_list(target / LISTS / f"{split}.txt", annotations[split], overwrite)
+    images = {split: len(annotations[split]) for split in SPLITS}
+    return Prepared(target, images, written, sum(images.values()) - written)
+
+
+def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | None) -> _Annotations:
+    """Read whichever distribution is given, else whichever lies in the data set's folder."""
+    if masks is not None and json is not None:
+        raise ConfigError("masks and json are both given: each has all annotations, choose one")
+    if masks is None and json is None:
+        if all((voc / f"{split}.pth").is_file() for split in SPLITS):
+            masks = voc
+        elif (voc / JSON_NAME).is_file():
+            json = voc / JSON_NAME
+        else:
+            raise DataError(f"{voc}: neither train.pth and val.pth nor {JSON_NAME} there; give masks or json")
+    if json is not None:
+        return _read_json(Path(json).expanduser())
+    folder = Path(masks or voc).expanduser()
+    return {split: _read_masks(folder / f"{split}.pth") for split in SPLITS}
+
+
+def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
+    """Read a file of finished labels: a pickled dict from image id to Pillow image."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; masks must be the folder with train.pth and val.pth")
+    try:
+        # A pickle may run any code. Only this class is let through; it is rebuilt from mode, size and bytes.
+        with torch.serialization.safe_globals([Image.Image]):
+            masks = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
+        # torch's own message is left out: it advises to load the file without protection.
+        raise DataError(f"{path}: damaged, or holds more than label images; fetch it again") from error
+    if not isinstance(masks, dict) or not all(isinstance(mask, Image.Image) for mask in masks.values()):
+        raise DataError(f"{path}: not a table of label images by image id; fetch it again")
+    return {
+        _name_of_id(path, image_id): partial(_label_of_mask, path, image_id, mask)
+        for image_id, mask in masks.items()
+    }
+
+
+def _name_of_id(path: Path, image_id: object) -> str:
+    """Return VOC's name of an image: 2008000002 is 2008_000002."""
+    digits = str(image_id)
+    if not re.fullmatch(r"[0-9]{10}", digits):
+        raise DataError(
+            f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again"
+        )
+    return f"{digits[:4]}_{digits[4:]}"
+
+
+def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[np.uint8]:
+    label = np.asarray(mask)
+    if label.ndim != 2 or label.dtype != np.uint8:
+        raise DataError(
+            f"{path}: the label of image {image_id} has not one byte per pixel; fetch the file again"
+        )
+    if ((label >= len(CATEGORY_IDS)) & (label != IGNORE_INDEX)).any():
+        raise DataError(
+            f"{path}: the label of image {image_id} has values that are no class; fetch the file again"
+        )
+    return label
+
+
+def _read_json(path: Path) -> _Annotations:
+    """Read PASCAL in Detail's annotations."""
+    try:
+        content = json_format.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); json must be {JSON_NAME}") from error
+    try:
+        segments = defaultdict(list)
+        for segment in content["annos_segmentation"]:
+            segments[segment["image_id"]].append(segment)
+        annotations: _Annotations = {split: {} for split in SPLITS}
+        for image in content["images"]:
+            if image["phase"] in SPLITS:
+                name = _name_of_id(path, image["image_id"])
+                draw = partial(_label_of_segments, path, image, segments[image["image_id"]])
+                annotations[image["phase"]][name] = draw
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not the annotations of PASCAL in Detail ({error!r}); fetch {JSON_NAME}"
+        ) from error
+    return annotations
+
+
+def _label_of_segments(
+    path: Path, image: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]
+) -> NDArray[np.uint8]:
+    """Draw an image's segments over each other in the order of the file, later ones on top."""
+    try:
+        label = np.zeros((image["height"], image["width"]), np.uint8)
+        for segment in segments:
+            mask = decode_mask(segment["segmentation"]["size"], segment["segmentation"]["counts"])
+            label[mask] = CATEGORY_IDS.index(segment["category_id"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        name = _name_of_id(path, image["image_id"])
+        raise DataError(f"{path}: the segments of {name} are damaged ({error!r}); fetch it again") from error
+    return label
+
+
+def _require_images(voc: Path, names: Iterable[str]) -> None:
+    existing = {path.stem for path in (voc / IMAGES).glob("*.jpg")}
+    missing = [f"{name}.jpg" for name in names if name not in existing]
+    if missing:
+        raise DataError(f"{voc / IMAGES}: {len(missing)} annotated images are missing: {first_few(missing)}")
+
+
+def _require_size(image: Path, label: NDArray[np.uint8]) -> None:
+    size = image_header(image)
+    if label.shape != size:
+        raise size_mismatch(image, Size(*label.shape), size)
+
+
+def _write_label(path: Path, label: NDArray[np.uint8], overwrite: bool) -> bool:
+    """Write a label unless the same is there already; return whether it was written."""
+    if path.exists():
+        stored = _stored_label(path)
+        if stored is not None and np.array_equal(stored, label):
+            return False
+        _require_overwrite(path, overwrite)
+    content = io.BytesIO()
+    Image.fromarray(label).save(content, format="PNG")
+    write_atomically(path, content.getvalue())
+    return True
+
+
+def _stored_label(path: Path) -> NDArray[Any] | None:
+    """Return the pixels of a file, ``None`` where they cannot be read."""
+    try:
+        with Image.open(path) as stored:
+            return np.asarray(stored)
+    except PILLOW_ERRORS:
+        return None
+
+
+def _write_list(path: Path, names: Iterable[str], overwrite: bool) -> None:
+    content = "".join(f"{name}\n" for name in sorted(names)).encode()
+    if path.exists() and path.read_bytes() != content:
+        _require_overwrite(path, overwrite)
+    write_atomically(path, content)
+
+
+def _require_overwrite(path: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise DataError(
+            f"{path}: exists with other content; move it away, choose another output or set overwrite"
+        )

@@ -1,0 +1,64 @@
+"""Bilinear interpolation of some rows at a time, so that large logits are never held whole."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..reducers.distances import in_float32
+
+Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
+
+
+def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
+    """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
+
+    The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, in float32.
+
+    Returns:
+        First and last-plus-one source row, and weights ``(stop - start, rows)``.
+    """
+    at = ((torch.arange(start, stop, dtype=torch.float32) + 0.5) * (size / target) - 0.5).clamp_min(0)
+    upper = at.long().clamp_max(size - 1)
+    lower = (upper + 1).clamp_max(size - 1)
+    first, last = int(upper[0]), int(lower[-1]) + 1
+    share = at - upper
+    weights = torch.zeros(stop - start, last - first)
+    weights.scatter_add_(1, (upper - first)[:, None], (1 - share)[:, None])
+    weights.scatter_add_(1, (lower - first)[:, None], share[:, None])
+    return first, last, weights.to(device)
+
+
+def interpolate_rows(
+    rows: Rows, size: tuple[int, int], target: tuple[int, int], start: int, stop: int, device: torch.device
+) -> Tensor:
+    """Interpolate logits to another size, for some rows of the result.
+
+    Args:
+        rows: Gives rows of the source.
+        size: Height and width of the source.
+        target: Height and width of the whole result.
+        start: First row of the result.
+        stop: Last row of the result, plus one.
+        device: Where to compute.
+
+    Returns:
+        ``(K, stop - start, W)`` in float32, equal to the rows of ``F.interpolate`` up to rounding.
+    """
+    if size == target:
+        return rows(start, stop)
+    first, last, weights = row_weights(size[0], target[0], start, stop, device)
+    return blend_rows(weights, stretch(rows(first, last), target[1]))
+
+
+@in_float32
+def stretch(logits: Tensor, width: int) -> Tensor:
+    """Interpolate logits ``(K, n, W)`` along their rows to ``width``."""
+    return F.interpolate(logits[None], (logits.shape[1], width), mode="bilinear")[0]
+
+
+@in_float32
+def blend_rows(weights: Tensor, logits: Tensor) -> Tensor:
+    """Mix rows of logits ``(K, n, W)`` by weights ``(m, n)`` to ``(K, m, W)``."""
+    return weights @ logits

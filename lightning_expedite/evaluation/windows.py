@@ -1,0 +1,69 @@
+"""Where sliding windows lie, in the two conventions of Segmenter's code bases."""
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..segmenter.architecture import ConventionName
+
+
+def mmseg_starts(side: int, window: int, stride: int) -> list[int]:
+    """Starts along one side as in mmsegmentation: those beyond the border are shifted back."""
+    count = max(side - window + stride - 1, 0) // stride + 1
+    return [max(min(index * stride + window, side) - window, 0) for index in range(count)]
+
+
+def official_starts(side: int, window: int, stride: int) -> list[int]:
+    """Starts along one side as in rstrudel/segmenter: one more window ends flush with the border."""
+    return [*range(0, side - window, stride), max(side - window, 0)]
+
+
+STARTS = {"mmseg": mmseg_starts, "official": official_starts}
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Windows of one image: all of one size, at the product of row and column starts, row by row."""
+
+    image: tuple[int, int]  # height, width that the windows tile
+    window: tuple[int, int]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def origins(self) -> list[tuple[int, int]]:
+        """Top left corners."""
+        return [(row, column) for row in self.rows for column in self.columns]
+
+
+def plan_windows(image: tuple[int, int], window: int, stride: int, placement: ConventionName) -> WindowPlan:
+    """Lay windows over an image.
+
+    Args:
+        image: Height and width in pixels.
+        window: Side of a window in pixels; cut to the image where that is smaller.
+        stride: Distance of windows in pixels.
+        placement: Whose rule to follow.
+
+    Raises:
+        ConfigError: The stride leaves gaps or is not positive.
+    """
+    if not 0 < stride <= window:
+        raise ConfigError(f"stride {stride} must lie between 1 and the window of {window} pixels")
+    height, width = image
+    starts = STARTS[placement]
+    return WindowPlan(
+        image,
+        (min(window, height), min(window, width)),
+        tuple(starts(height, window, stride)),
+        tuple(starts(width, window, stride)),
+    )
+
+
+def size_for_windows(image: tuple[int, int], window: int, placement: ConventionName) -> tuple[int, int]:
+    """Size to bring an image to before windows are laid: the official code enlarges images below the window."""
+    height, width = image
+    if placement == "mmseg" or min(height, width) >= window:
+        return image
+    if height < width:
+        return window, int(width / height * window)
+    return int(height / width * window), window

@@ -1,0 +1,263 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from data_files import make_ade20k, make_camvid, make_folder, make_pascal_context, picture, save
+from jsonargparse import ArgumentParser
+
+import lightning_expedite.data
+from lightning_expedite.data import ADE20K, CamVid, Demo, Folder, PascalContext, SegmentationDataModule
+from lightning_expedite.data.sampler import ShardedSampler
+from lightning_expedite.data.transforms import view_image
+from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.protocol import Protocol
+
+
+def attach(data, protocol=None, world_size=1, rank=0):
+    """Give a data module what it asks of a trainer."""
+    data.trainer = SimpleNamespace(
+        lightning_module=SimpleNamespace(protocol=protocol) if protocol else None,
+        world_size=world_size,
+        global_rank=rank,
+        accelerator=None,
+    )
+    data.num_workers = 0
+    data.setup("test")
+    return data
+
+
+def first(data):
+    return next(iter(data.test_dataloader()))[0]
+
+
+def view_size(data):
+    return tuple(first(data)["views"][0]["image"].shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "protocol", "expected"),
+    [
+        ({}, None, (12, 16)),
+        ({}, Protocol(), (12, 16)),
+        ({}, Protocol(long_side=24), (12, 16)),
+        ({}, Protocol(short_side=24), (24, 32)),
+        ({}, Protocol(short_side=24, long_side=28), (21, 28)),
+        ({"short_side": 36}, Protocol(short_side=24, long_side=28), (36, 48)),
+        ({"short_side": 36, "long_side": 40}, Protocol(short_side=24), (30, 40)),
+        ({"long_side": 24}, Protocol(short_side=24, long_side=28), (18, 24)),
+        ({"short_side": 36}, None, (36, 48)),
+    ],
+)
+def test_sizes_come_from_arguments_then_the_model_then_the_files(tmp_path, settings, protocol, expected):
+    data = attach(ADE20K(make_ade20k(tmp_path), **settings), protocol)
+    assert view_size(data) == expected
+    assert first(data)["label"].shape == first(data)["size"] == (12, 16)
+
+
+@pytest.mark.parametrize(("settings", "expected"), [({}, (12, 16)), ({"short_side": 36}, (36, 48))])
+def test_images_evaluated_as_stored_ignore_the_models_sizes(tmp_path, settings, expected):
+    data = attach(CamVid(make_camvid(tmp_path), **settings), Protocol(short_side=24))
+    assert view_size(data) == expected
+
+
+@pytest.mark.parametrize(("data_set", "factor"), [(ADE20K, 4), (PascalContext, 8)])
+def test_default_limit_of_the_long_side(tmp_path, data_set, factor):
+    make = make_ade20k if data_set is ADE20K else make_pascal_context
+    make(tmp_path)
+    for path in [*tmp_path.rglob("*.jpg"), *tmp_path.rglob("*.png")]:
+        save(path, picture(10, 100) if path.suffix == ".jpg" else np.zeros((10, 100), np.uint8))
+    assert view_size(attach(data_set(tmp_path, short_side=20))) == {4: (8, 80), 8: (16, 160)}[factor]
+
+
+@pytest.mark.parametrize(
+    ("argument", "protocol", "expected"),
+    [(None, None, "vit"), (None, "deit", "deit"), ("vit", "deit", "vit"), ("deit", None, "deit")],
+)
+def test_normalisation_comes_from_the_argument_then_the_model(tmp_path, argument, protocol, expected):
+    data = CamVid(make_camvid(tmp_path), normalization=argument)
+    attach(data, Protocol(normalization=protocol) if protocol else None)
+    assert torch.equal(first(data)["views"][0]["image"], view_image(picture(), (12, 16), False, expected))
+
+
+def test_another_model_may_change_the_size(tmp_path):
+    data = attach(ADE20K(make_ade20k(tmp_path)), Protocol(short_side=24))
+    assert view_size(data) == (24, 32)
+    assert view_size(attach(data, Protocol(short_side=36))) == (36, 48)
+
+
+def test_long_side_alone_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="give short_side as well"):
+        ADE20K(make_ade20k(tmp_path), long_side=100).setup("test")
+
+
+def test_long_side_below_short_side_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="long_side 10 is below short_side 20"):
+        ADE20K(make_ade20k(tmp_path), short_side=20, long_side=10).setup("test")
+
+
+def test_views_of_several_scales_each_with_its_mirror(tmp_path):
+    scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    data = attach(CamVid(make_camvid(tmp_path), scales=scales, mirror=True))
+    views = first(data)["views"]
+    assert [view["mirrored"] for view in views] == [False, True] * 6
+    sizes = [tuple(view["image"].shape[1:]) for view in views]
+    assert sizes[::2] == sizes[1::2] == [(6, 8), (9, 12), (12, 16), (15, 20), (18, 24), (21, 28)]
+    for plain, mirrored in zip(views[::2], views[1::2], strict=True):
+        assert torch.equal(mirrored["image"], plain["image"].flip(2))
+        assert mirrored["image"].is_contiguous()
+
+
+def test_scales_multiply_the_limits(tmp_path):
+    data = attach(ADE20K(make_ade20k(tmp_path), short_side=25, scales=[0.5, 1.0]))
+    assert [tuple(view["image"].shape[1:]) for view in first(data)["views"]] == [(12, 16), (25, 33)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_are_lists_in_order(tmp_path, num_workers):
+    images, labels = make_folder(tmp_path)
+    save(images / "nested/deep/a.png", picture(30, 20))
+    save(labels / "nested/deep/a.png", np.zeros((30, 20), np.uint8))
+    data = Folder(images, labels, ["a", "b", "c"], batch_size=2, num_workers=num_workers)
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [[sample["name"] for sample in batch] for batch in batches] == [
+        ["b", "nested/deep/a"],
+        ["with.dot"],
+    ]
+    assert [sample["size"] for sample in batches[0]] == [(12, 16), (30, 20)]
+    assert batches[0][1]["label"].dtype == torch.uint8
+
+
+def test_processes_share_the_images(tmp_path):
+    make_camvid(tmp_path, count=5)
+    found = []
+    for rank in range(3):
+        data = attach(CamVid(tmp_path), world_size=3, rank=rank)
+        found += [sample["index"] for batch in data.test_dataloader() for sample in batch]
+    assert found == [0, 3, 1, 4, 2]
+
+
+def test_other_images_have_no_labels_but_the_same_resizing(tmp_path):
+    make_ade20k(tmp_path / "ade")
+    save(tmp_path / "photos/trip/one.png", picture(10, 20))
+    save(tmp_path / "photos/two.jpg", picture(20, 10))
+    data = ADE20K(tmp_path / "ade", short_side=20, num_workers=0)
+    data.read_images_from(tmp_path / "photos")
+    data.setup("predict")
+    samples = [sample for batch in data.predict_dataloader() for sample in batch]
+    assert [sample["name"] for sample in samples] == ["trip/one", "two"]
+    assert [sample["label"] for sample in samples] == [None, None]
+    assert [tuple(sample["views"][0]["image"].shape[1:]) for sample in samples] == [(20, 40), (40, 20)]
+    assert data.num_classes == 150
+    with pytest.raises(DataError, match=r"photos: these images have no labels"):
+        data.setup("test")
+
+
+def test_prediction_needs_no_root(tmp_path):
+    save(tmp_path / "photos/one.png", picture())
+    data = ADE20K(tmp_path / "nowhere", num_workers=0)
+    data.read_images_from(tmp_path / "photos")
+    data.setup("predict")
+    assert len(list(data.predict_dataloader())) == 1
+
+
+def test_prediction_on_a_data_set_does_not_need_its_labels(tmp_path):
+    make_ade20k(tmp_path)
+    (tmp_path / "annotations/validation/ADE_val_00000001.png").unlink()
+    data = ADE20K(tmp_path, num_workers=0)
+    data.setup("predict")
+    assert [batch[0]["label"] for batch in data.predict_dataloader()] == [None] * 3
+
+
+def test_loader_before_setup_is_refused(tmp_path):
+    with pytest.raises(DataError, match="call setup"):
+        ADE20K(tmp_path).test_dataloader()
+
+
+class Recorder(pl.LightningModule):
+    """Notes which samples Lightning hands over."""
+
+    protocol = Protocol(normalization="deit")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def test_step(self, batch, batch_idx):
+        assert isinstance(self.trainer.test_dataloaders.sampler, ShardedSampler)
+        self.seen += [(sample["index"], sample["size"], sample["label"].shape) for sample in batch]
+
+    def predict_step(self, batch, batch_idx):
+        self.seen += [(sample["index"], sample["size"], sample["label"]) for sample in batch]
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_lightning_runs_it(stage, tmp_path):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, default_root_dir=tmp_path, enable_model_summary=False, **quiet
+    )
+    recorder, data = Recorder(), Demo(count=5, batch_size=2, num_workers=0)
+    if stage == "test":
+        trainer.test(recorder, data, verbose=False)
+    else:
+        trainer.predict(recorder, data, return_predictions=False)
+    size = (256, 384)
+    assert recorder.seen == [(index, size, size if stage == "test" else None) for index in range(5)]
+    assert data._normalization == "deit"
+
+
+def parse(*arguments: str) -> SegmentationDataModule:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SegmentationDataModule, "data")
+    return parser.instantiate(parser.parse_args(list(arguments))).data
+
+
+def test_every_option_is_on_the_command_line():
+    shared = (
+        "--data.short_side=8 --data.long_side=9 --data.batch_size=3 --data.num_workers=0 --data.mirror=true"
+    )
+    for name in ("ADE20K", "Cityscapes", "PascalContext", "CamVid"):
+        data = parse(f"--data={name}", "--data.root=/x", "--data.split=train", *shared.split())
+        assert type(data).__name__ == name
+        assert (data.root, data.split) == (Path("/x"), "train")
+        assert (data.short_side, data.long_side, data.batch_size, data.num_workers) == (8, 9, 3, 0)
+        assert data.mirror is True
+    folder = parse(
+        "--data=Folder", "--data.images=/x", "--data.classes=[a,b]", "--data.ignore=[7]", *shared.split()
+    )
+    assert (folder.classes, folder.labels, folder.ignore) == (("a", "b"), None, (7,))
+    demo = parse("--data=Demo", "--data.count=3", "--data.scales=[0.5,1.0]", "--data.normalization=deit")
+    assert (demo.count, demo.scales, demo.normalization) == (3, (0.5, 1.0), "deit")
+
+
+def test_class_names_may_come_from_a_file_on_the_command_line(tmp_path):
+    names = tmp_path / "classes.txt"
+    names.write_text("road\nsky\n")
+    assert parse("--data=Folder", "--data.images=/x", f"--data.classes={names}").classes == ("road", "sky")
+
+
+def test_a_new_file_is_found_and_import_stays_light(tmp_path):
+    package = Path(lightning_expedite.data.__file__).parents[1]
+    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / package.name / "data/made_up.py").write_text(
+        "from lightning_expedite.data.base import SegmentationDataModule\n\n\n"
+        "class MadeUp(SegmentationDataModule):\n    classes = ('one',)\n"
+    )
+    script = (
+        "import sys, lightning_expedite.data as data\n"
+        "print([cls.__name__ for cls in data.SegmentationDataModule.__subclasses__()])\n"
+        "print(sorted({'cv2', 'albumentations'} & set(sys.modules)))\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    found, heavy = out.stdout.splitlines()
+    assert "MadeUp" in found
+    assert heavy == "[]"
