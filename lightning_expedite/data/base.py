@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
@@ -100,6 +102,12 @@ class SegmentationDataModule(LightningDataModule):
             DataError: If the folder or the split is missing, empty or ambiguous.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement source()")
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """Read an image of the listed source as stored: ``(H, W, 3)`` uint8 RGB."""
+        if self._source is None:
+            raise DataError(f"{type(self).__name__} has listed no images yet: call setup() first")
+        return self._source.image(index)
 
     def read_images_from(self, folder: Path) -> None:
         """Read all images below ``folder`` instead of the data set's; they have no labels."""

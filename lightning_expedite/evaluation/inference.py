@@ -34,11 +34,10 @@ class WindowLogits:
     windows_unreduced: int
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Give the averaged logits ``(K, stop - start, W)`` of some rows of the image, in float32."""
+        """Give the averaged logits ``(K, stop - start, W)`` of some rows of the image, in float32 or wider."""
         height, width = self.plan.window
-        total = self.logits.new_zeros(
-            self.logits.shape[1], stop - start, self.plan.image[1], dtype=torch.float32
-        )
+        precision = torch.promote_types(self.logits.dtype, torch.float32)
+        total = self.logits.new_zeros(self.logits.shape[1], stop - start, self.plan.image[1], dtype=precision)
         for (top, left), logits in zip(self.plan.origins, self.logits, strict=True):
             first, last = max(start, top), min(stop, top + height)
             if first < last:
@@ -55,7 +54,7 @@ class WindowLogits:
         height, width = self.plan.window
         rows = _cover(self.plan.rows, height, self.plan.image[0])[start:stop]
         columns = _cover(self.plan.columns, width, self.plan.image[1])
-        return (rows[:, None] * columns[None]).to(self.logits.device, torch.float32)
+        return (rows[:, None] * columns[None]).to(self.logits.device)
 
 
 def _cover(starts: Sequence[int], window: int, side: int) -> Tensor:
@@ -79,7 +78,9 @@ class SlidingWindow:
     batch_size: int = 4
     placement: ConventionName = "mmseg"
 
-    def predict(self, model: Segmenter, views: Sequence[tuple[Tensor, bool]], size: tuple[int, int]) -> Prediction:
+    def predict(
+        self, model: Segmenter, views: Sequence[tuple[Tensor, bool]], size: tuple[int, int]
+    ) -> Prediction:
         """Label an image.
 
         Args:

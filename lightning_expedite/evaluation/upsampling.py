@@ -11,7 +11,9 @@ from ..reducers.distances import in_float32
 Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
 
 
-def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
+def row_weights(
+    size: int, target: int, start: int, stop: int, device: torch.device
+) -> tuple[int, int, Tensor]:
     """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
     The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, in float32.
@@ -24,7 +26,7 @@ def row_weights(size: int, target: int, start: int, stop: int, device: torch.dev
     lower = (upper + 1).clamp_max(size - 1)
     first, last = int(upper[0]), int(lower[-1]) + 1
     share = at - upper
-    weights = torch.zeros(stop - start, last - first)
+    weights = torch.zeros(stop - start, last - first, dtype=at.dtype)
     weights.scatter_add_(1, (upper - first)[:, None], (1 - share)[:, None])
     weights.scatter_add_(1, (lower - first)[:, None], share[:, None])
     return first, last, weights.to(device)
@@ -44,7 +46,7 @@ def interpolate_rows(
         device: Where to compute.
 
     Returns:
-        ``(K, stop - start, W)`` in float32, equal to the rows of ``F.interpolate`` up to rounding.
+        ``(K, stop - start, W)`` in float32 or wider, equal to the rows of ``F.interpolate`` up to rounding.
     """
     if size == target:
         return rows(start, stop)
@@ -61,4 +63,4 @@ def stretch(logits: Tensor, width: int) -> Tensor:
 @in_float32
 def blend_rows(weights: Tensor, logits: Tensor) -> Tensor:
     """Mix rows of logits ``(K, n, W)`` by weights ``(m, n)`` to ``(K, m, W)``."""
-    return weights @ logits
+    return weights.to(logits.dtype) @ logits

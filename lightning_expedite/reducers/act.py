@@ -89,6 +89,7 @@ class ACTReduction(Reduction):
 @in_float32
 def hash_queries(query: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     """Hash queries ``(B, heads, N, D)`` to codes ``(B, heads, N)`` in int64 (overflow wraps)."""
+    weight, offset = weight.to(query.dtype), offset.to(query.dtype)
     buckets = torch.floor((query @ weight + offset.transpose(1, 2)) / BUCKET_WIDTH).long()
     buckets = buckets - buckets.amin(dim=2, keepdim=True)
     shifts = BITS * torch.arange(buckets.shape[-1], device=query.device)

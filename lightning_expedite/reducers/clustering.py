@@ -49,7 +49,9 @@ class TokenClustering(Reducer):
         self.iterations = check_positive("iterations", iterations)
         self.temperature = check_positive("temperature", temperature)
         self.neighbours = check_positive("neighbours", neighbours)
-        self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
+        self.reconstruction_temperature = check_positive(
+            "reconstruction_temperature", reconstruction_temperature
+        )
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or more clusters than tokens on a side."""
@@ -116,7 +118,7 @@ def cluster(
         settings: The method's settings.
 
     Returns:
-        Centroids ``(B, h * w, C)`` in float32.
+        Centroids ``(B, h * w, C)`` in float32 or wider.
     """
     image = tokens.transpose(1, 2).unflatten(2, token_grid)
     centroids = F.adaptive_avg_pool2d(image, cluster_grid).flatten(2).transpose(1, 2)

@@ -1,6 +1,6 @@
 """Distances between tokens and the reconstruction of dropped tokens from kept ones.
 
-Both run in float32 whatever the model's precision: a difference of squares in bfloat16 keeps no digit.
+Both run in float32 at least, whatever the model's precision: a difference of squares in bfloat16 keeps no digit.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_HALF = (torch.float16, torch.bfloat16)
 P = ParamSpec("P")
 
 
 def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Run ``function`` outside autocast with its floating-point tensors as float32."""
+    """Run ``function`` outside autocast, with tensors of half precision as float32."""
 
     def widen(value: object) -> object:
-        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+        return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:

@@ -44,6 +44,7 @@ def load_segmenter(
     *,
     reducer: Reducer | None = None,
     convention: ConventionName | None = None,
+    weights_folder: str | Path | None = None,
 ) -> Segmenter:
     """Load a Segmenter for evaluation.
 
@@ -51,6 +52,7 @@ def load_segmenter(
         checkpoint: A file or folder of any known layout, or the name of known weights.
         reducer: Token reducer; ``None`` runs all tokens through all layers.
         convention: ``"official"`` or ``"mmseg"``; by default the layout's own.
+        weights_folder: Folder of downloaded weights; see `lightning_expedite.segmenter.weights`.
 
     Returns:
         The model in eval mode: normalised images ``(B, 3, H, W)`` to logits ``(B, K, H, W)``.
@@ -60,8 +62,11 @@ def load_segmenter(
         ReducerError: The reducer cannot apply to this model.
     """
     if convention is not None and convention not in CONVENTIONS:
-        raise CheckpointError(f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}")
-    return build_segmenter(read_checkpoint(resolve_checkpoint(checkpoint)), reducer, convention)
+        raise CheckpointError(
+            f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}"
+        )
+    path = resolve_checkpoint(checkpoint, weights_folder)
+    return build_segmenter(read_checkpoint(path), reducer, convention)
 
 
 def build_segmenter(
@@ -106,12 +111,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, layout.name, state, architecture, convention, protocol_of(variant))
 
 
-def read_protocol(checkpoint: str | Path) -> Protocol:
+def read_protocol(checkpoint: str | Path, weights_folder: str | Path | None = None) -> Protocol:
     """Give a checkpoint's evaluation settings: those of the known weights, else its `variant.yml`'s."""
     known = known_weights(str(checkpoint))
     if known is not None and known.protocol is not None:
         return known.protocol
-    path = find_weights(resolve_checkpoint(checkpoint))
+    path = find_weights(resolve_checkpoint(checkpoint, weights_folder))
     return protocol_of(read_variant(path.parent / VARIANT_FILE))
 
 
@@ -154,12 +159,17 @@ def save_segmenter(
 
 
 def convert_checkpoint(
-    source: str | Path, folder: Path, dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    source: str | Path,
+    folder: Path,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
+    weights_folder: str | Path | None = None,
 ) -> Path:
     """Convert a checkpoint of any layout to ``model.safetensors`` and ``variant.yml`` in ``folder``."""
-    checkpoint = read_checkpoint(resolve_checkpoint(source))
-    protocol = read_protocol(source)
-    return save_segmenter(build_segmenter(checkpoint), folder, protocol, getattr(torch, dtype) if dtype else None)
+    checkpoint = read_checkpoint(resolve_checkpoint(source, weights_folder))
+    protocol = read_protocol(source, weights_folder)
+    return save_segmenter(
+        build_segmenter(checkpoint), folder, protocol, getattr(torch, dtype) if dtype else None
+    )
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
@@ -177,7 +187,9 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or no safetensors file ({error}); fetch it again"
+        ) from error
 
 
 def _read_pickle(path: Path) -> Any:

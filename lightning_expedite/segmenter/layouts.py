@@ -64,8 +64,10 @@ LAYOUTS = (
     Layout(
         name="preprocessed for the reference implementation",
         convention="mmseg",
-        recognise=lambda state: "backbone.cls_token" in state
-        and any(key in state for key in ("decode_head.proj_dec.weight", "decode_head.head.weight")),
+        recognise=lambda state: (
+            "backbone.cls_token" in state
+            and any(key in state for key in ("decode_head.proj_dec.weight", "decode_head.head.weight"))
+        ),
         rename=((r"^decode_head\.", "decoder."), *_MMSEG_BACKBONE, *_DIST_TOKEN),
         unused=r"^(encoder\.head|backbone\.head|decode_head\.conv_seg\.|auxiliary_head\.)",
     ),
@@ -101,7 +103,9 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Layout:
 def rename(state: Mapping[str, Tensor], layout: Layout) -> State:
     """Give the state under this project's names, without the keys that no evaluation needs."""
     renamed = {
-        _rename_key(key, layout.rename): value for key, value in state.items() if not re.match(layout.unused, key)
+        _rename_key(key, layout.rename): value
+        for key, value in state.items()
+        if not re.match(layout.unused, key)
     }
     for key in layout.transposed:
         renamed[key] = renamed[key].T.contiguous()

@@ -69,11 +69,41 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
         _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _ZOO.format("l_mask")),
         _official("cityscapes/seg_large_mask", 79.14, _CITYSCAPES),
         _official("pascal_context/seg_large_mask", 58.07, _PASCAL_CONTEXT),
-        _mmseg("segmenter_vit-t_mask_8x1_512x512_160k_ade20k", "20220105_151706", "ffcf7509", 39.99, _ADE_512_MMSEG),
-        _mmseg("segmenter_vit-s_linear_8x1_512x512_160k_ade20k", "20220105_151713", "39658c46", 45.75, _ADE_512_MMSEG),
-        _mmseg("segmenter_vit-s_mask_8x1_512x512_160k_ade20k", "20220105_151706", "511bb103", 46.19, _ADE_512_MMSEG),
-        _mmseg("segmenter_vit-b_mask_8x1_512x512_160k_ade20k", "20220105_151706", "bc533b08", 49.6, _ADE_512_MMSEG),
-        _mmseg("segmenter_vit-l_mask_8x1_512x512_160k_ade20k", "20220105_162750", "7ef345be", 52.16, _ADE_640_MMSEG),
+        _mmseg(
+            "segmenter_vit-t_mask_8x1_512x512_160k_ade20k",
+            "20220105_151706",
+            "ffcf7509",
+            39.99,
+            _ADE_512_MMSEG,
+        ),
+        _mmseg(
+            "segmenter_vit-s_linear_8x1_512x512_160k_ade20k",
+            "20220105_151713",
+            "39658c46",
+            45.75,
+            _ADE_512_MMSEG,
+        ),
+        _mmseg(
+            "segmenter_vit-s_mask_8x1_512x512_160k_ade20k",
+            "20220105_151706",
+            "511bb103",
+            46.19,
+            _ADE_512_MMSEG,
+        ),
+        _mmseg(
+            "segmenter_vit-b_mask_8x1_512x512_160k_ade20k",
+            "20220105_151706",
+            "bc533b08",
+            49.6,
+            _ADE_512_MMSEG,
+        ),
+        _mmseg(
+            "segmenter_vit-l_mask_8x1_512x512_160k_ade20k",
+            "20220105_162750",
+            "7ef345be",
+            52.16,
+            _ADE_640_MMSEG,
+        ),
     )
 }
 
@@ -123,13 +153,19 @@ def _fetch(known: KnownWeights, url: str, target: Path) -> None:
         digest = download(url, target, lambda sha256: not known.sha256 or sha256.startswith(known.sha256))
     except OSError as error:
         reason = getattr(error, "reason", error)
-        alternative = f" Weights for the same data set: --model.checkpoint {known.alternative}." if known.alternative else ""
+        alternative = (
+            f" Weights for the same data set: --model.checkpoint {known.alternative}."
+            if known.alternative
+            else ""
+        )
         raise CheckpointError(
             f"weights {known.name} are not on this machine and {url} does not answer ({reason}). "
             f"Put the file as {target}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
         ) from error
     if digest is None:
-        raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
+        raise CheckpointError(
+            f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again"
+        )
 
 
 def download(url: str, target: Path, accept: Callable[[str], bool]) -> str | None:

@@ -1,0 +1,123 @@
+"""Lightning's command line, as ``test`` and ``predict`` use it, and the configs it reads."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version at import
+
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from .. import data, reducers  # noqa: F401 (imported so that their classes can be named)
+from ..data.base import SegmentationDataModule
+from ..errors import ConfigError
+from ..evaluation import SegmenterModule
+from ..evaluation.progress import ImageProgress
+
+CONFIG_OPTION = "--config"
+
+
+class EvaluationCLI(LightningCLI):
+    """LightningCLI with the project's model and data, where to write, and composed configs.
+
+    Args:
+        arguments: Words of the command line after the subcommand.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        words, self.config_files = expand_configs(arguments)
+        super().__init__(
+            SegmenterModule,
+            SegmentationDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,  # the resolved config is written beside the results
+            seed_everything_default=0,
+            trainer_defaults={
+                "logger": False,
+                "enable_checkpointing": False,
+                "enable_model_summary": False,
+                "callbacks": [ImageProgress()],
+            },
+            args=words,
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add where to write."""
+        parser.add_argument(
+            "--base", type=list[str], default=[], help="configs that a config builds on, read before it"
+        )
+        parser.add_argument(
+            "--output", type=str | None, default=None, help="folder for results (runs/<config name>)"
+        )
+        parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+        self.add_own_arguments(parser)
+
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add the options of one subcommand."""
+
+    @property
+    def output(self) -> Path:
+        """Folder that the run writes to."""
+        if self.config.output:
+            return Path(self.config.output)
+        return Path("runs") / (self.config_files[-1].stem if self.config_files else "unnamed")
+
+    def resolved_config(self) -> str:
+        """Give all settings, defaults included, as YAML; where configs came from is left out."""
+        config = self.config.clone()
+        for key in ("config", "base"):
+            config.pop(key, None)
+        text: str = self.parser.dump(config, skip_validation=True)
+        return text
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Give the resolved config as plain values."""
+        settings: dict[str, Any] = yaml.safe_load(self.resolved_config())
+        return settings
+
+
+def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Put the configs that a config builds on (its ``base``) before it.
+
+    Args:
+        arguments: Words of the command line.
+
+    Returns:
+        The words with every ``--config FILE`` preceded by those of its bases, and the configs named by the user.
+
+    Raises:
+        ConfigError: A config is missing, unreadable or builds on itself.
+    """
+    words: list[str] = []
+    named: list[Path] = []
+    given = iter(arguments)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option != CONFIG_OPTION:
+            words.append(word)
+            continue
+        path = Path(value if equals else next(given, ""))
+        named.append(path)
+        for config in with_bases(path):
+            words += [CONFIG_OPTION, str(config)]
+    return words, named
+
+
+def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """Give a config file after all that it builds on; their names are relative to the file that gives them."""
+    if path.resolve() in above:
+        raise ConfigError(f"{path} builds on itself: {' -> '.join(file.name for file in above)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path} cannot be read: {error}") from error
+    bases = (content or {}).get("base", []) if isinstance(content or {}, dict) else None
+    if not isinstance(bases, list):
+        raise ConfigError(f"--config {path} must be a mapping, and its base a list of files")
+    files = [file for base in bases for file in with_bases(path.parent / base, (*above, path.resolve()))]
+    return [*files, path]

@@ -1,0 +1,127 @@
+"""What an evaluation leaves behind: ``results.json``, ``images.jsonl`` and tables on screen."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from ..errors import OutputError
+from ..files import write_atomically
+from ..metrics import Scores, scores_of
+from ..reporting.tables import class_table, summary_table
+from .environment import describe_environment
+from .module import ImageResult, SegmenterModule
+
+RESULTS_FILE = "results.json"
+IMAGES_FILE = "images.jsonl"
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse, before any work, an output folder that holds results already.
+
+    Raises:
+        OutputError: There is a ``results.json`` and ``overwrite`` is not set, or the folder cannot be written.
+    """
+    if (output / RESULTS_FILE).exists() and not overwrite:
+        raise OutputError(f"{output / RESULTS_FILE} exists; give --overwrite or another --output")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--output {output} cannot be made a folder: {error.strerror}") from error
+
+
+class ResultsWriter(Callback):
+    """Writes the results of a test run and shows them, on the first process.
+
+    Args:
+        output: Folder to write to.
+        config: The resolved settings, to be stored with the results.
+    """
+
+    def __init__(self, output: Path, config: dict[str, Any]) -> None:
+        self.output = output
+        self.config = config
+        self._start = 0.0
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write and show the results."""
+        assert isinstance(pl_module, SegmenterModule) and pl_module.result is not None
+        if not trainer.is_global_zero:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        results = {
+            **describe_scores(pl_module.result, data.classes),
+            **describe_images(pl_module.images, total=len(trainer.test_dataloaders.dataset)),
+            "seconds": time.perf_counter() - self._start,
+            "config": self.config,
+            "environment": describe_environment(trainer),
+        }
+        lines = [json.dumps(image_row(image), allow_nan=False) for image in pl_module.images]
+        write_atomically(self.output / IMAGES_FILE, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(self.output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
+        console = Console()
+        console.print(class_table(results))
+        console.print(summary_table(results, self.output))
+
+
+def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Give scores in percent, per class and counts, in JSON's types; absent classes have ``None``."""
+    return {
+        "scores": {name: number(getattr(scores, name)) for name in ("mIoU", "aAcc", "mAcc")},
+        "per_class": [
+            {"name": name, "IoU": number(iou), "Acc": number(acc)}
+            for name, iou, acc in zip(class_names, scores.IoU, scores.Acc, strict=True)
+        ],
+        "intersection": scores.intersection.tolist(),
+        "union": scores.union.tolist(),
+        "prediction": scores.prediction.tolist(),
+        "label": scores.label.tolist(),
+    }
+
+
+def describe_images(images: list[ImageResult], total: int) -> dict[str, Any]:
+    """Give how many images and windows a result is from, and whether that is the whole data set."""
+    return {
+        "images": len(images),
+        "images_total": total,
+        "complete": len(images) == total,
+        "windows": sum(image.windows for image in images),
+        "windows_unreduced": sum(image.windows_unreduced for image in images),
+    }
+
+
+def image_row(image: ImageResult) -> dict[str, Any]:
+    """Give one image's line of ``images.jsonl``: its scores, and the counts of the classes that occur."""
+    counts = torch.tensor(image.counts)
+    scores = scores_of(counts)
+    classes = counts.any(dim=0).nonzero().flatten()
+    intersection, prediction, label = counts[:, classes].tolist()
+    return {
+        "index": image.index,
+        "name": image.name,
+        "height": image.size[0],
+        "width": image.size[1],
+        "windows": image.windows,
+        "windows_unreduced": image.windows_unreduced,
+        "mIoU": number(scores.mIoU),
+        "aAcc": number(scores.aAcc),
+        "mAcc": number(scores.mAcc),
+        "classes": classes.tolist(),
+        "intersection": intersection,
+        "prediction": prediction,
+        "label": label,
+    }
+
+
+def number(value: torch.Tensor) -> float | None:
+    """Turn a scalar into JSON's number, NaN into ``None``."""
+    return None if math.isnan(value.item()) else value.item()

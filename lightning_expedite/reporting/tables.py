@@ -1,0 +1,40 @@
+"""Tables on screen."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+
+def class_table(results: dict[str, Any]) -> Table:
+    """Make the table of IoU and accuracy per class from ``results.json``'s content."""
+    table = Table(title="Per class", title_justify="left")
+    table.add_column("class")
+    for column in ("IoU %", "Acc %", "labelled pixels"):
+        table.add_column(column, justify="right")
+    for row, label in zip(results["per_class"], results["label"], strict=True):
+        table.add_row(row["name"], percent(row["IoU"]), percent(row["Acc"]), f"{label:,}")
+    return table
+
+
+def summary_table(results: dict[str, Any], output: Path) -> Table:
+    """Make the table of overall scores, with what the reader has to know of them."""
+    table = Table(title="Summary", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in results["scores"].items():
+        table.add_row(name, f"{percent(value)} %")
+    images = f"{results['images']} in {results['seconds']:.1f} s"
+    table.add_row("images", f"{images} ({results['images'] / results['seconds']:.2f} images/s)")
+    if results["windows_unreduced"]:
+        table.add_row("windows", f"{results['windows_unreduced']} of {results['windows']} were not reduced")
+    if not results["complete"]:
+        of = f"{results['images']} of {results['images_total']} images"
+        table.add_row("INCOMPLETE", f"only {of}: these are not the data set's scores", style="bold red")
+    table.add_row("results", str(output / "results.json"))
+    return table
+
+
+def percent(value: float | None) -> str:
+    """Show a percentage; a class that does not occur has none."""
+    return "-" if value is None else f"{value:.2f}"
