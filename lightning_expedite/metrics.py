@@ -129,6 +129,5 @@ def _check_maps(prediction: Tensor, target: Tensor, num_classes: int, ignore_ind
         if name == "target":
             outside &= values != ignore_index
         if outside.any():
-            raise ValueError(
-                f"{name} holds {values[outside][0].item()}, which is none of the {num_classes} classes 0 to {num_classes - 1}"
-            )
+            value = values[outside][0].item()
+            raise ValueError(f"{name} holds {value}, which is none of the classes 0 to {num_classes - 1}")

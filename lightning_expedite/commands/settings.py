@@ -1,6 +1,8 @@
 """Lightning's command line, as ``test`` and ``predict`` use it, and the configs it reads."""
 
+import logging
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
 
 CONFIG_OPTION = "--config"
+
+# Which devices there are stands in results.json; without this a run opens with a page of Lightning's remarks.
+logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", ".*LeafSpec.*", module="pytorch_lightning.*")
 
 
 class EvaluationCLI(LightningCLI):
@@ -46,14 +52,16 @@ class EvaluationCLI(LightningCLI):
             auto_configure_optimizers=False,
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words given; Lightning's own version warns that they are not those of the process."""
+        self.config = parser.parse_args(args)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where to write."""
         parser.add_argument(
             "--base", type=list[str], default=[], help="configs that a config builds on, read before it"
         )
-        parser.add_argument(
-            "--output", type=str | None, default=None, help="folder for results (runs/<config name>)"
-        )
+        parser.add_argument("--output", type=str | None, default=None, help="folder for results (runs/<config name>)")
         parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
         self.add_own_arguments(parser)
 

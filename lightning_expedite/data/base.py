@@ -141,9 +141,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _dataloader(self, labels: bool) -> DataLoader[Sample]:
         if self._source is None:
-            raise DataError(
-                f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders"
-            )
+            raise DataError(f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders")
         dataset = SampleDataset(
             self._source,
             resize=self._resize,
@@ -176,9 +174,7 @@ class SegmentationDataModule(LightningDataModule):
             long = long or protocol.long_side
         if short is None:
             if long is not None:
-                raise ConfigError(
-                    f"long_side is {long}, but short_side is not known: give short_side as well"
-                )
+                raise ConfigError(f"long_side is {long}, but short_side is not known: give short_side as well")
             return None
         long = long or self.long_side_factor * short
         if long < short:

@@ -46,11 +46,7 @@ class CamVid(SegmentationDataModule):
     def source(self) -> FileSource:
         """List the images of the split; raises ``DataError`` where there are none."""
         splits = [name for name in folders_in(self.root) if (self.root / f"{name}annot").is_dir()]
-        root = (
-            self.root
-            if splits
-            else find_root(self.root, ("CamVid",), "valannot", "val/*.png and valannot/*.png")
-        )
+        root = self.root if splits else find_root(self.root, ("CamVid",), "valannot", "val/*.png and valannot/*.png")
         splits = [name for name in folders_in(root) if (root / f"{name}annot").is_dir()]
         require_split(self.split, splits, root)
         table = label_table(self.num_classes, ignore=[_UNLABELLED])

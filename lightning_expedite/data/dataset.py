@@ -60,9 +60,7 @@ class SampleDataset(Dataset[Sample]):
             raise size_mismatch(self.source.name(at), Size(*label.shape), size)
         views: list[View] = [
             {
-                "image": view_image(
-                    image, target_size(size, self.resize, scale), mirrored, self.normalization
-                ),
+                "image": view_image(image, target_size(size, self.resize, scale), mirrored, self.normalization),
                 "mirrored": mirrored,
             }
             for scale in self.scales

@@ -63,7 +63,5 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     try:
         lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read as a text file with one class name per line ({error})"
-        ) from error
+        raise DataError(f"{path}: cannot be read as a text file with one class name per line ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -82,7 +82,5 @@ def _read_names(path: Path) -> Iterator[str]:
         if not name:
             continue
         if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DataError(
-                f"{path}, line {number}: {name!r} is not a name within {IMAGES}; correct the list"
-            )
+            raise DataError(f"{path}, line {number}: {name!r} is not a name within {IMAGES}; correct the list")
         yield name

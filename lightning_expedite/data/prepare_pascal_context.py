@@ -132,8 +132,7 @@ def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
     if not isinstance(masks, dict) or not all(isinstance(mask, Image.Image) for mask in masks.values()):
         raise DataError(f"{path}: not a table of label images by image id; fetch it again")
     return {
-        _name_of_id(path, image_id): partial(_label_of_mask, path, image_id, mask)
-        for image_id, mask in masks.items()
+        _name_of_id(path, image_id): partial(_label_of_mask, path, image_id, mask) for image_id, mask in masks.items()
     }
 
 
@@ -141,22 +140,16 @@ def _name_of_id(path: Path, image_id: object) -> str:
     """Return VOC's name of an image: 2008000002 is 2008_000002."""
     digits = str(image_id)
     if not re.fullmatch(r"[0-9]{10}", digits):
-        raise DataError(
-            f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again"
-        )
+        raise DataError(f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again")
     return f"{digits[:4]}_{digits[4:]}"
 
 
 def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[np.uint8]:
     label = np.asarray(mask)
     if label.ndim != 2 or label.dtype != np.uint8:
-        raise DataError(
-            f"{path}: the label of image {image_id} has not one byte per pixel; fetch the file again"
-        )
+        raise DataError(f"{path}: the label of image {image_id} has not one byte per pixel; fetch the file again")
     if ((label >= len(CATEGORY_IDS)) & (label != IGNORE_INDEX)).any():
-        raise DataError(
-            f"{path}: the label of image {image_id} has values that are no class; fetch the file again"
-        )
+        raise DataError(f"{path}: the label of image {image_id} has values that are no class; fetch the file again")
     return label
 
 
@@ -177,9 +170,7 @@ def _read_json(path: Path) -> _Annotations:
                 draw = partial(_label_of_segments, path, image, segments[image["image_id"]])
                 annotations[image["phase"]][name] = draw
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: not the annotations of PASCAL in Detail ({error!r}); fetch {JSON_NAME}"
-        ) from error
+        raise DataError(f"{path}: not the annotations of PASCAL in Detail ({error!r}); fetch {JSON_NAME}") from error
     return annotations
 
 
@@ -242,6 +233,4 @@ def _write_list(path: Path, names: Iterable[str], overwrite: bool) -> None:
 
 def _require_overwrite(path: Path, overwrite: bool) -> None:
     if not overwrite:
-        raise DataError(
-            f"{path}: exists with other content; move it away, choose another output or set overwrite"
-        )
+        raise DataError(f"{path}: exists with other content; move it away, choose another output or set overwrite")

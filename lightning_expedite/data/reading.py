@@ -25,9 +25,7 @@ NOT_A_LABEL = -1
 """Entry of a label table for stored values that must not occur."""
 
 
-def label_table(
-    num_classes: int, ignore: Iterable[int] = (), reduce_zero_label: bool = False
-) -> NDArray[np.int16]:
+def label_table(num_classes: int, ignore: Iterable[int] = (), reduce_zero_label: bool = False) -> NDArray[np.int16]:
     """Return the table that maps the 256 values a label file may store to class indices.
 
     Args:

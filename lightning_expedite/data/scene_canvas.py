@@ -119,9 +119,7 @@ class Canvas:
         """Fill an upright rectangle."""
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, label)
 
-    def ellipse(
-        self, centre: tuple[float, float], radii: tuple[float, float], colour: Colour, label: int
-    ) -> None:
+    def ellipse(self, centre: tuple[float, float], radii: tuple[float, float], colour: Colour, label: int) -> None:
         """Fill an upright ellipse."""
         middle = (round(centre[0]), round(centre[1]))
         axes = (max(1, round(radii[0])), max(1, round(radii[1])))

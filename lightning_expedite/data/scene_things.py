@@ -62,9 +62,7 @@ def _beside_road(canvas: Canvas, view: View, nearness: float) -> float:
     return sides[int(canvas.rng.integers(len(sides)))] if sides else canvas.between(0, SIZE[1])
 
 
-def _cast_shadow(
-    canvas: Canvas, view: View, x: float, nearness: float, thickness: float, length: float
-) -> None:
+def _cast_shadow(canvas: Canvas, view: View, x: float, nearness: float, thickness: float, length: float) -> None:
     """Let a thing standing at column `x` throw a shadow away from the sun along the ground."""
     row = view.row(nearness)
     tip = x - view.sun * length
@@ -97,9 +95,7 @@ def _draw_car_back(canvas: Canvas, x: float, row: float, metre: float, paint: Co
     waist = row - 0.55 * height
     _shade_below(canvas, x, row, half)
     for side in (-0.72, 0.72):
-        canvas.box(
-            x + (side - 0.2) * half, row - 0.3 * height, x + (side + 0.2) * half, row, (25, 25, 28), CAR
-        )
+        canvas.box(x + (side - 0.2) * half, row - 0.3 * height, x + (side + 0.2) * half, row, (25, 25, 28), CAR)
     roof = row - height
     shell = [(-0.7, roof), (0.7, roof), (1.0, waist), (-1.0, waist)]
     canvas.polygon([(x + share * half, y) for share, y in shell], paint, CAR)

@@ -207,9 +207,7 @@ def _draw_ground_shadows(canvas: Canvas, view: View) -> None:
         start = SIZE[1] if view.sun > 0 else 0
         end = start - view.sun * canvas.between(0.3, 0.9) * SIZE[1]
         tip = (end, view.row((near + far) / 2))
-        canvas.shade(
-            [(start, view.row(far)), (end, view.row(far * 1.04)), tip, (start, view.row(near))], 0.68
-        )
+        canvas.shade([(start, view.row(far)), (end, view.row(far * 1.04)), tip, (start, view.row(near))], 0.68)
 
 
 def _photograph(canvas: Canvas, view: View) -> Image:

@@ -82,9 +82,7 @@ class FileSource:
         self._require_files("image", [entry.image for entry in self.entries])
         if labels:
             if any(entry.label is None for entry in self.entries):
-                raise DataError(
-                    f"{self.where}: these images have no labels to score against; predict on them instead"
-                )
+                raise DataError(f"{self.where}: these images have no labels to score against; predict on them instead")
             self._require_files("label", [entry.label.path for entry in self.entries if entry.label])
         for entry in _spread(self.entries, _HEADERS_CHECKED):
             image_size = image_header(entry.image)
@@ -95,11 +93,7 @@ class FileSource:
         images = defaultdict(list)
         for entry in self.entries:
             images[entry.name].append(entry.image)
-        twice = [
-            f"{name} ({', '.join(path.name for path in paths)})"
-            for name, paths in images.items()
-            if paths[1:]
-        ]
+        twice = [f"{name} ({', '.join(path.name for path in paths)})" for name, paths in images.items() if paths[1:]]
         if twice:
             raise DataError(
                 f"{self.where}: {len(twice)} names stand for several images: {first_few(twice)}; results are"
@@ -189,9 +183,7 @@ def pair_folders(images: Path, labels: Path | None, table: NDArray[np.int16]) ->
         DataError: If a folder is missing, there are no images or two share a name.
     """
     if labels is not None and not labels.is_dir():
-        raise DataError(
-            f"{labels}: no such folder; labels are expected there, named like their images, as PNG"
-        )
+        raise DataError(f"{labels}: no such folder; labels are expected there, named like their images, as PNG")
     return FileSource(images, _pairs(images, labels, table))
 
 
@@ -204,9 +196,7 @@ def list_folder(folder: Path) -> FileSource:
     return FileSource(folder, _pairs(folder))
 
 
-def _pairs(
-    images: Path, labels: Path | None = None, table: NDArray[np.int16] | None = None
-) -> Iterator[Entry]:
+def _pairs(images: Path, labels: Path | None = None, table: NDArray[np.int16] | None = None) -> Iterator[Entry]:
     for relative, path in images_below(images).items():
         name = without_suffix(relative)
         label = None if labels is None or table is None else Label(labels / f"{name}.png", table)

@@ -24,9 +24,7 @@ STATISTICS: dict[Normalization, tuple[NDArray[np.float32], NDArray[np.float32]]]
 }
 
 
-def target_size(
-    size: tuple[int, int], resize: tuple[int, int] | None = None, scale: float = 1.0
-) -> tuple[int, int]:
+def target_size(size: tuple[int, int], resize: tuple[int, int] | None = None, scale: float = 1.0) -> tuple[int, int]:
     """Return the height and width that an image is resized to, its proportions kept.
 
     Args:
@@ -53,9 +51,7 @@ def normalize(image: NDArray[np.uint8], normalization: Normalization) -> NDArray
     return normalised
 
 
-def view_image(
-    image: NDArray[np.uint8], size: tuple[int, int], mirror: bool, normalization: Normalization
-) -> Tensor:
+def view_image(image: NDArray[np.uint8], size: tuple[int, int], mirror: bool, normalization: Normalization) -> Tensor:
     """Return an ``(H, W, 3)`` uint8 RGB image as a normalised ``(3, h, w)`` float32 tensor.
 
     Args:
@@ -69,9 +65,7 @@ def view_image(
 
 
 @lru_cache(maxsize=64)
-def _pipeline(
-    size: tuple[int, int], mirror: bool, normalization: Normalization
-) -> Callable[..., dict[str, Any]]:
+def _pipeline(size: tuple[int, int], mirror: bool, normalization: Normalization) -> Callable[..., dict[str, Any]]:
     # albumentations asks the network for its newest version on import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations

@@ -78,9 +78,7 @@ class SlidingWindow:
     batch_size: int = 4
     placement: ConventionName = "mmseg"
 
-    def predict(
-        self, model: Segmenter, views: Sequence[tuple[Tensor, bool]], size: tuple[int, int]
-    ) -> Prediction:
+    def predict(self, model: Segmenter, views: Sequence[tuple[Tensor, bool]], size: tuple[int, int]) -> Prediction:
         """Label an image.
 
         Args:
@@ -134,9 +132,7 @@ def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int])
     return labels
 
 
-def _band_scores(
-    views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], start: int, stop: int
-) -> Tensor:
+def _band_scores(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], start: int, stop: int) -> Tensor:
     """Scores ``(K, stop - start, W)`` of some rows: logits of a single view, else averaged probabilities."""
     total: Tensor | None = None
     for view, mirrored in views:

@@ -113,9 +113,7 @@ class SegmenterModule(LightningModule):
             assert sample["label"] is not None, "test data have labels"
             counter = self._counter()
             target = sample["label"].to(prediction.labels.device)
-            counts = class_counts(
-                prediction.labels[None], target[None], counter.num_classes, counter.ignore_index
-            )[0]
+            counts = class_counts(prediction.labels[None], target[None], counter.num_classes, counter.ignore_index)[0]
             counter.add_counts(counts)
             self.images.append(
                 ImageResult(
@@ -141,7 +139,8 @@ class SegmenterModule(LightningModule):
 
     def label(self, sample: Sample) -> Prediction:
         """Label one image at its stored size."""
-        assert self.model is not None and self.sliding_window is not None, "configure_model() comes first"
+        assert self.model is not None, "configure_model() comes first"
+        assert self.sliding_window is not None
         views = [(view["image"], view["mirrored"]) for view in sample["views"]]
         return self.sliding_window.predict(self.model, views, (sample["size"][0], sample["size"][1]))
 
@@ -154,9 +153,7 @@ class SegmenterModule(LightningModule):
         window = self.window or self.protocol.window or max(trained)
         stride = self.stride or self.protocol.stride or max(window - 32, 1)  # the official evaluation's rule
         if stride > window:
-            raise ConfigError(
-                f"stride {stride} is above window {window}: parts of the image would have no logits"
-            )
+            raise ConfigError(f"stride {stride} is above window {window}: parts of the image would have no logits")
         if trained != (window, window):
             rank_zero_warn(
                 f"the position embeddings of {self.checkpoint} are for {trained[0]} x {trained[1]} pixels, "

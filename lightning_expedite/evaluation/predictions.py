@@ -54,9 +54,7 @@ class PredictionWriter(Callback):
             write_png(self.output / LABELS_FOLDER / f"{name}.png", narrow)
             if self.overlay:
                 image = data.read_image(sample["index"])
-                write_png(
-                    self.output / OVERLAYS_FOLDER / f"{name}.png", overlay_labels(image, maps, data.palette)
-                )
+                write_png(self.output / OVERLAYS_FOLDER / f"{name}.png", overlay_labels(image, maps, data.palette))
 
 
 def write_png(path: Path, pixels: NDArray[np.integer]) -> None:

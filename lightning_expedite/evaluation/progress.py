@@ -83,9 +83,7 @@ class ImageProgress(ProgressBar):
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), ImagesPerSecond())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        images = min(
-            len(loader.dataset), int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size
-        )
+        images = min(len(loader.dataset), int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size)
         self._progress.add_task(name, total=images)
         self._progress.start()
 

@@ -54,13 +54,15 @@ class ResultsWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write and show the results."""
-        assert isinstance(pl_module, SegmenterModule) and pl_module.result is not None
+        assert isinstance(pl_module, SegmenterModule)
+        assert pl_module.result is not None
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        loader: Any = trainer.test_dataloaders
         results = {
             **describe_scores(pl_module.result, data.classes),
-            **describe_images(pl_module.images, total=len(trainer.test_dataloaders.dataset)),
+            **describe_images(pl_module.images, total=len(loader.dataset)),
             "seconds": time.perf_counter() - self._start,
             "config": self.config,
             "environment": describe_environment(trainer),

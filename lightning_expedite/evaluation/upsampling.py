@@ -11,9 +11,7 @@ from ..reducers.distances import in_float32
 Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
 
 
-def row_weights(
-    size: int, target: int, start: int, stop: int, device: torch.device
-) -> tuple[int, int, Tensor]:
+def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
     """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
     The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, in float32.

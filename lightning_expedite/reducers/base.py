@@ -106,12 +106,12 @@ def run_block(block: Any, tokens: Tensor) -> Tensor:
 
 def attention_residual(block: Any, tokens: Tensor, attend: Tokens) -> Tensor:
     """Run the first half of a timm ``Block`` with ``attend`` in place of its attention."""
-    return tokens + block.drop_path1(block.ls1(attend(block.norm1(tokens))))  # type: ignore[no-any-return]
+    return tokens + block.drop_path1(block.ls1(attend(block.norm1(tokens))))
 
 
 def mlp_residual(block: Any, tokens: Tensor, mlp: Tokens | None = None) -> Tensor:
     """Run the second half of a timm ``Block``, by default with its own MLP."""
-    return tokens + block.drop_path2(block.ls2((mlp or block.mlp)(block.norm2(tokens))))  # type: ignore[no-any-return]
+    return tokens + block.drop_path2(block.ls2((mlp or block.mlp)(block.norm2(tokens))))
 
 
 def attend(attention: Any, tokens: Tensor) -> Tensor:
@@ -132,4 +132,4 @@ def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 def join_heads(attention: Any, tokens: Tensor) -> Tensor:
     """Project the heads' results ``(B, heads, N, C / heads)`` to tokens ``(B, N, C)``."""
-    return attention.proj_drop(attention.proj(attention.norm(tokens.transpose(1, 2).flatten(2))))  # type: ignore[no-any-return]
+    return attention.proj_drop(attention.proj(attention.norm(tokens.transpose(1, 2).flatten(2))))

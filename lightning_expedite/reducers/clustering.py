@@ -49,9 +49,7 @@ class TokenClustering(Reducer):
         self.iterations = check_positive("iterations", iterations)
         self.temperature = check_positive("temperature", temperature)
         self.neighbours = check_positive("neighbours", neighbours)
-        self.reconstruction_temperature = check_positive(
-            "reconstruction_temperature", reconstruction_temperature
-        )
+        self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or more clusters than tokens on a side."""

@@ -58,18 +58,14 @@ class EViT(Reducer):
         self.keep_rate = keep_rate
         self.fuse_token = fuse_token
         self.neighbours = check_positive("neighbours", neighbours)
-        self.reconstruction_temperature = check_positive(
-            "reconstruction_temperature", reconstruction_temperature
-        )
+        self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or an encoder without a class token."""
         for location in self.locations:
             check_location(location, encoder.depth)
         if not encoder.class_token:
-            raise ReducerError(
-                "EViT ranks tokens by the class token's attention; this model has no class token"
-            )
+            raise ReducerError("EViT ranks tokens by the class token's attention; this model has no class token")
 
     def start(self, layout: TokenLayout) -> "EViTReduction":
         """Begin one forward pass."""

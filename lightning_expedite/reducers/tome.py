@@ -97,9 +97,7 @@ def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
     alone = order[:, merged:].sort(dim=1).values
     stay = alone.shape[1]
     sources = stay + destination  # every source's group if it merges, ...
-    sources = sources.scatter(
-        1, alone, torch.arange(stay, device=tokens.device).expand_as(alone)
-    )  # ... or not
+    sources = sources.scatter(1, alone, torch.arange(stay, device=tokens.device).expand_as(alone))  # ... or not
     group = sources.new_empty(tokens.shape[:2])
     group[:, ::2] = sources
     group[:, 1::2] = stay + torch.arange(tokens.shape[1] // 2, device=tokens.device)

@@ -62,9 +62,7 @@ def load_segmenter(
         ReducerError: The reducer cannot apply to this model.
     """
     if convention is not None and convention not in CONVENTIONS:
-        raise CheckpointError(
-            f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}"
-        )
+        raise CheckpointError(f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}")
     path = resolve_checkpoint(checkpoint, weights_folder)
     return build_segmenter(read_checkpoint(path), reducer, convention)
 
@@ -167,9 +165,7 @@ def convert_checkpoint(
     """Convert a checkpoint of any layout to ``model.safetensors`` and ``variant.yml`` in ``folder``."""
     checkpoint = read_checkpoint(resolve_checkpoint(source, weights_folder))
     protocol = read_protocol(source, weights_folder)
-    return save_segmenter(
-        build_segmenter(checkpoint), folder, protocol, getattr(torch, dtype) if dtype else None
-    )
+    return save_segmenter(build_segmenter(checkpoint), folder, protocol, getattr(torch, dtype) if dtype else None)
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
@@ -187,9 +183,7 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or no safetensors file ({error}); fetch it again"
-        ) from error
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
 
 
 def _read_pickle(path: Path) -> Any:

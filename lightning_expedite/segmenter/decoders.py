@@ -58,7 +58,7 @@ class MaskTransformer(nn.Module):
         classes = tokens[:, -self.num_classes :] @ self.proj_classes
         patches = patches / patches.norm(dim=-1, keepdim=True)
         classes = classes / classes.norm(dim=-1, keepdim=True)
-        return self.mask_norm(patches @ classes.transpose(1, 2))  # type: ignore[no-any-return]
+        return self.mask_norm(patches @ classes.transpose(1, 2))
 
 
 class LinearDecoder(nn.Module):
@@ -70,7 +70,7 @@ class LinearDecoder(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Give the logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
-        return self.head(patches)  # type: ignore[no-any-return]
+        return self.head(patches)
 
 
 DECODERS: dict[str, type[nn.Module]] = {"mask_transformer": MaskTransformer, "linear": LinearDecoder}

@@ -103,9 +103,7 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Layout:
 def rename(state: Mapping[str, Tensor], layout: Layout) -> State:
     """Give the state under this project's names, without the keys that no evaluation needs."""
     renamed = {
-        _rename_key(key, layout.rename): value
-        for key, value in state.items()
-        if not re.match(layout.unused, key)
+        _rename_key(key, layout.rename): value for key, value in state.items() if not re.match(layout.unused, key)
     }
     for key in layout.transposed:
         renamed[key] = renamed[key].T.contiguous()

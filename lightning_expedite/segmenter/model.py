@@ -86,17 +86,13 @@ class Segmenter(nn.Module):
             Logits ``(B, K, H, W)``.
         """
         height, width = images.shape[-2:]
-        logits = F.interpolate(
-            self.segment_patches(images).logits, self.upsampled_size(height, width), mode="bilinear"
-        )
+        logits = F.interpolate(self.segment_patches(images).logits, self.upsampled_size(height, width), mode="bilinear")
         return logits[..., :height, :width]
 
     def segment_patches(self, images: Tensor) -> Segmentation:
         """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches."""
         tokens, grid = self.embed(images)
-        layout = TokenLayout(
-            *grid, prefix=self.architecture.prefix, class_token=self.architecture.class_token
-        )
+        layout = TokenLayout(*grid, prefix=self.architecture.prefix, class_token=self.architecture.class_token)
         reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
         tokens = reduction.before(tokens)
         for layer, block in enumerate(self.encoder.blocks, start=1):

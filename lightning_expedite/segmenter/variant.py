@@ -26,9 +26,7 @@ def read_variant(path: Path) -> Variant:
     try:
         variant = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{path} is no readable YAML ({error}); restore it from where it came"
-        ) from error
+        raise CheckpointError(f"{path} is no readable YAML ({error}); restore it from where it came") from error
     if not isinstance(variant, dict):
         raise CheckpointError(f"{path} must be a mapping with net_kwargs; it holds {type(variant).__name__}")
     return variant
@@ -42,12 +40,8 @@ def protocol_of(variant: Mapping[str, Any]) -> Protocol:
     settings = variant.get("dataset_kwargs") or variant.get("net_kwargs") or {}
     normalization = settings.get("normalization", "vit")
     if normalization not in ("vit", "deit"):
-        raise CheckpointError(
-            f"variant.yml: normalization {normalization!r} is unknown; it must be vit or deit"
-        )
-    return Protocol(
-        short_side=inference.get("im_size"), window=window, stride=stride, normalization=normalization
-    )
+        raise CheckpointError(f"variant.yml: normalization {normalization!r} is unknown; it must be vit or deit")
+    return Protocol(short_side=inference.get("im_size"), window=window, stride=stride, normalization=normalization)
 
 
 def variant_of(architecture: Architecture, protocol: Protocol) -> Variant:
@@ -121,9 +115,7 @@ def _architecture_of_tensors(state: Mapping[str, Tensor]) -> Architecture:
 
 def _count_blocks(state: Mapping[str, Tensor], part: str) -> int:
     prefix = f"{part}.blocks."
-    return 1 + max(
-        (int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)), default=-1
-    )
+    return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)), default=-1)
 
 
 def _apply_network(architecture: Architecture, network: Mapping[str, Any], source: str) -> Architecture:

@@ -154,18 +154,14 @@ def _fetch(known: KnownWeights, url: str, target: Path) -> None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         alternative = (
-            f" Weights for the same data set: --model.checkpoint {known.alternative}."
-            if known.alternative
-            else ""
+            f" Weights for the same data set: --model.checkpoint {known.alternative}." if known.alternative else ""
         )
         raise CheckpointError(
             f"weights {known.name} are not on this machine and {url} does not answer ({reason}). "
             f"Put the file as {target}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
         ) from error
     if digest is None:
-        raise CheckpointError(
-            f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again"
-        )
+        raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
 
 
 def download(url: str, target: Path, accept: Callable[[str], bool]) -> str | None:
