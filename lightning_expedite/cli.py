@@ -37,9 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Only here: torch and Lightning take seconds to import, and --help needs neither.
         run = importlib.import_module(f"lightning_expedite.commands.{words[0]}").run
         status: int = run(words[1:])
-    except ExpediteError as error:
-        return fail(str(error))
+    except Exception as error:
+        mendable = expedite_error(error)
+        if mendable is None:
+            raise
+        return fail(str(mendable))
     return status
+
+
+def expedite_error(error: BaseException | None) -> ExpediteError | None:
+    """Find the error meant for the user: jsonargparse wraps what a class raises when it is put together."""
+    while error is not None and not isinstance(error, ExpediteError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def usage() -> str:

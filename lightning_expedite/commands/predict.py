@@ -13,6 +13,8 @@ from .settings import EvaluationCLI
 class PredictionCLI(EvaluationCLI):
     """The options of ``predict``."""
 
+    name = "predict"
+
     def add_own_arguments(self, parser: LightningArgumentParser) -> None:
         """Add what to predict on and what to write."""
         parser.add_argument(

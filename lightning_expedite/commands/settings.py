@@ -33,6 +33,8 @@ class EvaluationCLI(LightningCLI):
         arguments: Words of the command line after the subcommand.
     """
 
+    name = "test"
+
     def __init__(self, arguments: Sequence[str]) -> None:
         words, self.config_files = expand_configs(arguments)
         super().__init__(
@@ -47,6 +49,7 @@ class EvaluationCLI(LightningCLI):
                 "enable_model_summary": False,
                 "callbacks": [ImageProgress()],
             },
+            parser_kwargs={"prog": f"python -m lightning_expedite {self.name}"},
             args=words,
             run=False,
             auto_configure_optimizers=False,

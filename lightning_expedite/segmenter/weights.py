@@ -16,6 +16,7 @@ WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_segmenter"
 _OFFICIAL = "https://www.rocq.inria.fr/cluster-willow/rstrudel/segmenter/checkpoints"
 _MMSEG = "https://download.openmmlab.com/mmsegmentation/v0.5/segmenter"
+_WEIGHTS_FILE = "checkpoint.pth"
 _TIMEOUT_S = 20.0
 
 _ADE_640 = Protocol(short_side=640, long_side=2560, window=640, stride=640)
@@ -46,12 +47,12 @@ class KnownWeights:
 def _official(
     name: str, miou: float | None, protocol: Protocol | None = None, alternative: str | None = None
 ) -> KnownWeights:
-    files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in ("variant.yml", "checkpoint.pth"))
+    files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in ("variant.yml", _WEIGHTS_FILE))
     return KnownWeights(name, name.split("/")[0], files, miou, protocol, alternative=alternative)
 
 
 def _mmseg(name: str, stamp: str, sha256: str, miou: float, protocol: Protocol) -> KnownWeights:
-    files = (("checkpoint.pth", f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
+    files = ((_WEIGHTS_FILE, f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
     return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256)
 
 
@@ -148,9 +149,10 @@ def resolve_checkpoint(checkpoint: str | Path, folder: str | Path | None = None)
 
 
 def _fetch(known: KnownWeights, url: str, target: Path) -> None:
+    sha256 = known.sha256 if target.name == _WEIGHTS_FILE else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        digest = download(url, target, lambda sha256: not known.sha256 or sha256.startswith(known.sha256))
+        digest = download(url, target, lambda found: not sha256 or found.startswith(sha256))
     except OSError as error:
         reason = getattr(error, "reason", error)
         alternative = (
@@ -158,7 +160,7 @@ def _fetch(known: KnownWeights, url: str, target: Path) -> None:
         )
         raise CheckpointError(
             f"weights {known.name} are not on this machine and {url} does not answer ({reason}). "
-            f"Put the file as {target}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
+            f"Put {' and '.join(file for file, _ in known.files)} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
         ) from error
     if digest is None:
         raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
