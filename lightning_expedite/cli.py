@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mendable = expedite_error(error)
         if mendable is None:
             raise
-        return fail(str(mendable))
+        return fail(message_of(mendable))
     return status
 
 
@@ -50,6 +50,12 @@ def expedite_error(error: BaseException | None) -> ExpediteError | None:
     while error is not None and not isinstance(error, ExpediteError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def message_of(error: ExpediteError) -> str:
+    """Give an error's own words: a loader's worker process sends them inside its traceback."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return str(error).rpartition(name)[2].strip()
 
 
 def usage() -> str:

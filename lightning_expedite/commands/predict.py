@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from ..evaluation.predictions import PredictionWriter, check_prediction_output
+from ..evaluation.output import claim_output
+from ..evaluation.predictions import LABELS_FOLDER, PredictionWriter
 from ..files import write_atomically
 from .settings import EvaluationCLI
 
@@ -29,10 +30,10 @@ def run(arguments: Sequence[str]) -> int:
     if cli.config.images:
         cli.datamodule.read_images_from(Path(cli.config.images))
     if cli.trainer.is_global_zero:
-        check_prediction_output(cli.output, cli.config.overwrite)
+        claim_output(cli.output, cli.output / LABELS_FOLDER, cli.config.overwrite)
         write_atomically(cli.output / "config.yaml", cli.resolved_config().encode())
     cli.trainer.callbacks.append(PredictionWriter(cli.output, cli.config.overlay))  # type: ignore[attr-defined]
     cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if cli.trainer.is_global_zero:
-        print(f"label maps are in {cli.output / 'labels'}")
+        print(f"label maps are in {cli.output / LABELS_FOLDER}")
     return 0

@@ -15,21 +15,6 @@ LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 
 
-def check_prediction_output(output: Path, overwrite: bool) -> None:
-    """Refuse, before any work, an output folder that holds label maps already.
-
-    Raises:
-        OutputError: There are files in ``labels/`` and ``overwrite`` is not set, or it cannot be written.
-    """
-    labels = output / LABELS_FOLDER
-    if labels.is_dir() and any(labels.iterdir()) and not overwrite:
-        raise OutputError(f"{labels} holds label maps already; give --overwrite or another --output")
-    try:
-        labels.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--output {output} cannot be made a folder: {error.strerror}") from error
-
-
 class PredictionWriter(Callback):
     """Writes ``labels/NAME.png`` (class indices from 0) and, if wanted, ``overlays/NAME.png``.
 

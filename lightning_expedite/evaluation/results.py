@@ -10,7 +10,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from ..errors import OutputError
 from ..files import write_atomically
 from ..metrics import Scores, scores_of
 from ..reporting.tables import class_table, summary_table
@@ -19,20 +18,6 @@ from .module import ImageResult, SegmenterModule
 
 RESULTS_FILE = "results.json"
 IMAGES_FILE = "images.jsonl"
-
-
-def check_output(output: Path, overwrite: bool) -> None:
-    """Refuse, before any work, an output folder that holds results already.
-
-    Raises:
-        OutputError: There is a ``results.json`` and ``overwrite`` is not set, or the folder cannot be written.
-    """
-    if (output / RESULTS_FILE).exists() and not overwrite:
-        raise OutputError(f"{output / RESULTS_FILE} exists; give --overwrite or another --output")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--output {output} cannot be made a folder: {error.strerror}") from error
 
 
 class ResultsWriter(Callback):

@@ -155,12 +155,12 @@ def _fetch(known: KnownWeights, url: str, target: Path) -> None:
         digest = download(url, target, lambda found: not sha256 or found.startswith(sha256))
     except OSError as error:
         reason = getattr(error, "reason", error)
-        alternative = (
-            f" Weights for the same data set: --model.checkpoint {known.alternative}." if known.alternative else ""
-        )
+        files = " and ".join(file for file, _ in known.files)
+        hints = f"Put {files} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/."
+        if known.alternative:
+            hints += f" Weights for the same data set: --model.checkpoint {known.alternative}."
         raise CheckpointError(
-            f"weights {known.name} are not on this machine and {url} does not answer ({reason}). "
-            f"Put {' and '.join(file for file, _ in known.files)} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/.{alternative}"
+            f"weights {known.name} are not on this machine and {url} does not answer ({reason}). {hints}"
         ) from error
     if digest is None:
         raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
