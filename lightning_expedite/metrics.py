@@ -1,6 +1,6 @@
 """Scores of semantic segmentation from integer counts over a whole data set."""
 
-from typing import NamedTuple
+from typing import Literal, TypedDict
 
 import segmentation_models_pytorch as smp
 import torch
@@ -9,13 +9,15 @@ from torchmetrics import Metric
 
 _EXACT = 1 << 24  # smp counts in float32, which holds no larger whole number exactly
 
+SUMMARY: tuple[Literal["mIoU", "aAcc", "mAcc"], ...] = ("mIoU", "aAcc", "mAcc")
 
-class Scores(NamedTuple):
+
+class Scores(TypedDict):
     """Scores in percent and the pixel counts behind them; classes that do not occur have NaN."""
 
-    mIoU: Tensor  # noqa: N815 (the field's own spelling)
-    aAcc: Tensor  # noqa: N815
-    mAcc: Tensor  # noqa: N815
+    mIoU: Tensor
+    aAcc: Tensor
+    mAcc: Tensor
     IoU: Tensor  # (K,)
     Acc: Tensor  # (K,)
     intersection: Tensor  # (K,) int64

@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 from ..data.samples import Sample
 from ..errors import ConfigError
-from ..metrics import Scores, SegmentationScores, class_counts
+from ..metrics import SUMMARY, Scores, SegmentationScores, class_counts
 from ..protocol import Protocol
 from ..reducers import Reducer
 from ..segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol
@@ -129,7 +129,7 @@ class SegmenterModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Sum up over all processes."""
         self.result = self._counter().compute()
-        summary = {"mIoU": self.result.mIoU, "aAcc": self.result.aAcc, "mAcc": self.result.mAcc}
+        summary = {name: self.result[name] for name in SUMMARY}
         self.log_dict({name: value.float() for name, value in summary.items()}, rank_zero_only=True)
         self.images = gather_images(self.images)
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from ..files import write_atomically
-from ..metrics import Scores, scores_of
+from ..metrics import SUMMARY, Scores, scores_of
 from ..reporting.tables import class_table, summary_table
 from .environment import describe_environment
 from .module import ImageResult, SegmenterModule
@@ -63,15 +63,15 @@ class ResultsWriter(Callback):
 def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Give scores in percent, per class and counts, in JSON's types; absent classes have ``None``."""
     return {
-        "scores": {name: number(getattr(scores, name)) for name in ("mIoU", "aAcc", "mAcc")},
+        "scores": {name: number(scores[name]) for name in SUMMARY},
         "per_class": [
             {"name": name, "IoU": number(iou), "Acc": number(acc)}
-            for name, iou, acc in zip(class_names, scores.IoU, scores.Acc, strict=True)
+            for name, iou, acc in zip(class_names, scores["IoU"], scores["Acc"], strict=True)
         ],
-        "intersection": scores.intersection.tolist(),
-        "union": scores.union.tolist(),
-        "prediction": scores.prediction.tolist(),
-        "label": scores.label.tolist(),
+        "intersection": scores["intersection"].tolist(),
+        "union": scores["union"].tolist(),
+        "prediction": scores["prediction"].tolist(),
+        "label": scores["label"].tolist(),
     }
 
 
@@ -99,9 +99,7 @@ def image_row(image: ImageResult) -> dict[str, Any]:
         "width": image.size[1],
         "windows": image.windows,
         "windows_unreduced": image.windows_unreduced,
-        "mIoU": number(scores.mIoU),
-        "aAcc": number(scores.aAcc),
-        "mAcc": number(scores.mAcc),
+        **{name: number(scores[name]) for name in SUMMARY},
         "classes": classes.tolist(),
         "intersection": intersection,
         "prediction": prediction,
