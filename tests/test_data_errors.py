@@ -79,9 +79,7 @@ def test_images_without_labels_are_counted_and_named(tmp_path):
     make_ade20k(tmp_path, count=6)
     for number in range(1, 6):
         (tmp_path / f"annotations/validation/ADE_val_{number:08d}.png").unlink()
-    with pytest.raises(
-        DataError, match=r"5 of 6 label files are missing: .*ADE_val_00000001.png.* and 2 more"
-    ):
+    with pytest.raises(DataError, match=r"5 of 6 label files are missing: .*ADE_val_00000001.png.* and 2 more"):
         ADE20K(tmp_path).setup("test")
 
 
@@ -114,9 +112,7 @@ def test_listed_name_that_leaves_the_folder(tmp_path, name):
 
 def test_pascal_context_before_preparation(tmp_path):
     save(tmp_path / "JPEGImages/2008_000002.jpg", picture())
-    with pytest.raises(
-        DataError, match=r"SegmentationContext: no such folder; make it with 'expedite prepare"
-    ):
+    with pytest.raises(DataError, match=r"SegmentationContext: no such folder; make it with 'expedite prepare"):
         PascalContext(tmp_path).setup("test")
 
 
@@ -168,9 +164,7 @@ def test_coloured_labels_are_found_at_once(tmp_path):
         read_label(tmp_path / "labels/b.png", label_table(3))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "value"), [(np.uint8, 3), (np.uint8, 254), (np.uint16, 300), (np.int32, -2)]
-)
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 3), (np.uint8, 254), (np.uint16, 300), (np.int32, -2)])
 def test_label_values_that_are_no_class(tmp_path, dtype, value):
     make_folder(tmp_path)
     path = (tmp_path / "labels/b.png").with_suffix(".tif" if dtype == np.int32 else ".png")

@@ -200,9 +200,7 @@ class Recorder(pl.LightningModule):
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_lightning_runs_it(stage, tmp_path):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=1, default_root_dir=tmp_path, enable_model_summary=False, **quiet
-    )
+    trainer = pl.Trainer(accelerator="cpu", devices=1, default_root_dir=tmp_path, enable_model_summary=False, **quiet)
     recorder, data = Recorder(), Demo(count=5, batch_size=2, num_workers=0)
     if stage == "test":
         trainer.test(recorder, data, verbose=False)
@@ -220,18 +218,14 @@ def parse(*arguments: str) -> SegmentationDataModule:
 
 
 def test_every_option_is_on_the_command_line():
-    shared = (
-        "--data.short_side=8 --data.long_side=9 --data.batch_size=3 --data.num_workers=0 --data.mirror=true"
-    )
+    shared = "--data.short_side=8 --data.long_side=9 --data.batch_size=3 --data.num_workers=0 --data.mirror=true"
     for name in ("ADE20K", "Cityscapes", "PascalContext", "CamVid"):
         data = parse(f"--data={name}", "--data.root=/x", "--data.split=train", *shared.split())
         assert type(data).__name__ == name
         assert (data.root, data.split) == (Path("/x"), "train")
         assert (data.short_side, data.long_side, data.batch_size, data.num_workers) == (8, 9, 3, 0)
         assert data.mirror is True
-    folder = parse(
-        "--data=Folder", "--data.images=/x", "--data.classes=[a,b]", "--data.ignore=[7]", *shared.split()
-    )
+    folder = parse("--data=Folder", "--data.images=/x", "--data.classes=[a,b]", "--data.ignore=[7]", *shared.split())
     assert (folder.classes, folder.labels, folder.ignore) == (("a", "b"), None, (7,))
     demo = parse("--data=Demo", "--data.count=3", "--data.scales=[0.5,1.0]", "--data.normalization=deit")
     assert (demo.count, demo.scales, demo.normalization) == (3, (0.5, 1.0), "deit")
@@ -255,9 +249,7 @@ def test_a_new_file_is_found_and_import_stays_light(tmp_path):
         "print([cls.__name__ for cls in data.SegmentationDataModule.__subclasses__()])\n"
         "print(sorted({'cv2', 'albumentations'} & set(sys.modules)))\n"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     found, heavy = out.stdout.splitlines()
     assert "MadeUp" in found
     assert heavy == "[]"

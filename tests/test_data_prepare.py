@@ -54,9 +54,7 @@ def test_large_runs_survive():
     np.testing.assert_array_equal(decode_mask(mask.shape, string_of(runs_of(mask))), mask)
 
 
-@pytest.mark.parametrize(
-    "counts", ["", "`", "5`", "\x01", "é", [5], [193], [-1, 193], [2**62, 2**62, 2**63 - 64]]
-)
+@pytest.mark.parametrize("counts", ["", "`", "5`", "\x01", "é", [5], [193], [-1, 193], [2**62, 2**62, 2**63 - 64]])
 def test_damaged_runs_are_refused(counts):
     with pytest.raises(ValueError, match=r"runs|ascii"):
         decode_mask((HEIGHT, WIDTH), counts)

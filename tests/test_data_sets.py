@@ -28,9 +28,7 @@ def samples(data):
     return [sample for batch in data.test_dataloader() for sample in batch]
 
 
-@pytest.mark.parametrize(
-    ("data_set", "classes"), [(ADE20K, 150), (Cityscapes, 19), (PascalContext, 60), (CamVid, 11)]
-)
+@pytest.mark.parametrize(("data_set", "classes"), [(ADE20K, 150), (Cityscapes, 19), (PascalContext, 60), (CamVid, 11)])
 def test_class_tables_are_complete(data_set, classes):
     assert data_set().num_classes == len(data_set.classes) == len(set(data_set.classes)) == classes
     assert len(data_set.palette) == classes

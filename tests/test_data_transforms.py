@@ -80,13 +80,9 @@ def test_image_is_not_changed_in_place():
 def test_deit_statistics_are_imagenets_rounded_to_two_decimals():
     mean, deviation = STATISTICS["deit"]
     np.testing.assert_array_equal(mean, np.round(255 * np.array([0.485, 0.456, 0.406]), 2).astype(np.float32))
-    np.testing.assert_array_equal(
-        deviation, np.round(255 * np.array([0.229, 0.224, 0.225]), 2).astype(np.float32)
-    )
+    np.testing.assert_array_equal(deviation, np.round(255 * np.array([0.229, 0.224, 0.225]), 2).astype(np.float32))
 
 
 def test_vit_normalisation_spans_minus_one_to_one():
     ends = normalize(np.array([[[0, 255, 51]]], np.uint8), "vit")
-    np.testing.assert_array_equal(
-        ends, np.array([[[-1.0, 1.0, np.float32(-76.5) / np.float32(127.5)]]], np.float32)
-    )
+    np.testing.assert_array_equal(ends, np.array([[[-1.0, 1.0, np.float32(-76.5) / np.float32(127.5)]]], np.float32))
