@@ -454,7 +454,7 @@ def test_a_variant_that_contradicts_the_tensors_or_itself(variant, model_folder,
 def test_a_variant_that_is_no_yaml_mapping(model_folder, content):
     path = model_folder / "variant.yml"
     path.write_text(content)
-    with pytest.raises(CheckpointError, match="variant.yml") as raised:
+    with pytest.raises(CheckpointError, match=r"variant\.yml") as raised:
         load_segmenter(model_folder)
     assert str(path) in str(raised.value)
 
@@ -618,5 +618,5 @@ def test_a_download_that_fails_leaves_nothing_behind_and_says_where_to_put_the_f
 
 def test_a_weights_folder_that_cannot_be_made(tmp_path, no_network):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="Put variant.yml and checkpoint.pth into"):
+    with pytest.raises(CheckpointError, match=r"Put variant\.yml and checkpoint\.pth into"):
         load_segmenter(NAME, weights_folder=tmp_path / "file")
