@@ -11,7 +11,7 @@ from .plain import run_function
 
 def run(arguments: Sequence[str]) -> int:
     """Convert a checkpoint."""
-    return run_function(convert, arguments)
+    return run_function(convert, arguments, "convert")
 
 
 def convert(

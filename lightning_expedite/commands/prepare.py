@@ -12,7 +12,7 @@ DATA_SETS = {"pascal_context": prepare_pascal_context}
 def run(arguments: Sequence[str]) -> int:
     """Prepare the data set that the first word names."""
     if arguments and arguments[0] in DATA_SETS:
-        return run_function(DATA_SETS[arguments[0]], arguments[1:])
+        return run_function(DATA_SETS[arguments[0]], arguments[1:], f"prepare {arguments[0]}")
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"usage: python -m lightning_expedite prepare {{{','.join(DATA_SETS)}}} [options]")
         return 0

@@ -83,7 +83,7 @@ class EvaluationCLI(LightningCLI):
         config = self.config.clone()
         for key in ("config", "base"):
             config.pop(key, None)
-        text: str = self.parser.dump(config, skip_validation=True)
+        text: str = self.parser.dump(config, skip_none=False, skip_validation=True)
         return text
 
     def resolved_settings(self) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {error}") from error
+        raise ConfigError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from error
     bases = (content or {}).get("base", []) if isinstance(content or {}, dict) else None
-    if not isinstance(bases, list):
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"--config {path} must be a mapping, and its base a list of files")
     files = [file for base in bases for file in with_bases(path.parent / base, (*above, path.resolve()))]
     return [*files, path]

@@ -14,12 +14,14 @@ Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows s
 def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
     """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
-    The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, in float32.
+    The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, which computes a row's place
+    in float32 with a single rounding.
 
     Returns:
         First and last-plus-one source row, and weights ``(stop - start, rows)``.
     """
-    at = ((torch.arange(start, stop, dtype=torch.float32) + 0.5) * (size / target) - 0.5).clamp_min(0)
+    scale = torch.tensor(size, dtype=torch.float32) / target
+    at = ((torch.arange(start, stop, dtype=torch.float64) + 0.5) * scale.double() - 0.5).float().clamp_min(0)
     upper = at.long().clamp_max(size - 1)
     lower = (upper + 1).clamp_max(size - 1)
     first, last = int(upper[0]), int(lower[-1]) + 1

@@ -1,7 +1,6 @@
 """Reading Segmenter checkpoints of every layout, and writing them as safetensors."""
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from ..reducers.base import Reducer
 from .architecture import CONVENTIONS, Architecture, ConventionName
 from .layouts import recognise, rename
 from .model import Segmenter
-from .variant import Variant, architecture_of, protocol_of, read_variant, variant_of
+from .sizes import architecture_of
+from .variant import protocol_of, read_variant, variant_of
 from .weights import known_weights, resolve_checkpoint
 
 WEIGHTS_FILE = "model.safetensors"
@@ -102,9 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     layout = recognise(raw, str(path))
     state = rename(raw, layout)
     variant = read_variant(path.parent / VARIANT_FILE)
-    convention = variant.get("convention", layout.convention)
-    if convention not in CONVENTIONS:
-        raise CheckpointError(f"{path.parent / VARIANT_FILE}: convention {convention!r} is unknown")
+    convention = variant.choice("convention", tuple(CONVENTIONS)) or layout.convention
     architecture = architecture_of(state, variant, str(path))
     return Checkpoint(path, layout.name, state, architecture, convention, protocol_of(variant))
 
@@ -148,7 +146,7 @@ def save_segmenter(
         Path of the weights file.
     """
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    variant: Variant = variant_of(model.architecture, protocol or Protocol())
+    variant = variant_of(model.architecture, protocol or Protocol())
     variant["convention"] = model.convention.name
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / VARIANT_FILE, yaml.safe_dump(variant).encode())
@@ -191,13 +189,16 @@ def _read_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged, or holds objects other than tensors, which are never executed "
-            f"({str(error).splitlines()[0]})"
+            f"{path} is damaged, or holds objects other than tensors, which are never executed ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged files make the loader fail in many ways
         raise CheckpointError(
-            f"{path} is damaged or no PyTorch checkpoint ({str(error).splitlines()[0]}); fetch it again"
+            f"{path} is damaged or no PyTorch checkpoint ({_first_line(error)}); fetch it again"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _some(keys: list[str]) -> str:

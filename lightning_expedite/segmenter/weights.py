@@ -1,6 +1,7 @@
 """The published weights: their names, where they come from, and where they lie on disk."""
 
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -153,7 +154,7 @@ def _fetch(known: KnownWeights, url: str, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = download(url, target, lambda found: not sha256 or found.startswith(sha256))
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         files = " and ".join(file for file, _ in known.files)
         hints = f"Put {files} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/."
