@@ -38,24 +38,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = importlib.import_module(f"lightning_expedite.commands.{words[0]}").run
         status: int = run(words[1:])
     except Exception as error:
-        mendable = expedite_error(error)
-        if mendable is None:
+        message = message_for(error)
+        if message is None:
             raise
-        return fail(message_of(mendable))
+        return fail(message)
     return status
 
 
-def expedite_error(error: BaseException | None) -> ExpediteError | None:
-    """Find the error meant for the user: jsonargparse wraps what a class raises when it is put together."""
-    while error is not None and not isinstance(error, ExpediteError):
-        error = error.__cause__ or error.__context__
-    return error
+def message_for(error: BaseException) -> str | None:
+    """Give the one line that tells the user what to mend, or ``None`` for errors that are the program's own.
 
+    jsonargparse wraps what a class raises when it is put together, and a loader's worker process sends its
+    errors inside a traceback: in both the user is shown the error's own words.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-def message_of(error: ExpediteError) -> str:
-    """Give an error's own words: a loader's worker process sends them inside its traceback."""
-    name = f"{type(error).__module__}.{type(error).__qualname__}: "
-    return str(error).rpartition(name)[2].strip()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (ExpediteError, MisconfigurationException)):
+            name = f"{type(cause).__module__}.{type(cause).__qualname__}: "
+            return str(cause).rpartition(name)[2].strip()
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
+        return "another process stopped; its message is above"
+    return None
 
 
 def usage() -> str:

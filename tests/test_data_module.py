@@ -208,7 +208,7 @@ def test_lightning_runs_it(stage, tmp_path):
         trainer.predict(recorder, data, return_predictions=False)
     size = (256, 384)
     assert recorder.seen == [(index, size, size if stage == "test" else None) for index in range(5)]
-    assert data._normalization == "deit"
+    assert data.used_normalization == "deit"
 
 
 def parse(*arguments: str) -> SegmentationDataModule:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..errors import OutputError
 from ..segmenter import convert_checkpoint
+from ..segmenter.checkpoint import VARIANT_FILE, WEIGHTS_FILE
 from .plain import run_function
 
 
@@ -28,6 +29,7 @@ def convert(
         dtype: Type of the stored weights; as loaded (float32) by default.
         overwrite: Replace a model that is there already.
     """
-    if (output / "model.safetensors").exists() and not overwrite:
-        raise OutputError(f"{output / 'model.safetensors'} exists; give --overwrite or another --output")
+    for name in (WEIGHTS_FILE, VARIANT_FILE):
+        if (output / name).exists() and not overwrite:
+            raise OutputError(f"{output / name} exists already; give --overwrite or another --output")
     print(f"wrote {convert_checkpoint(checkpoint, output, dtype)}")

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
         cli.datamodule.read_images_from(Path(cli.config.images))
     if cli.trainer.is_global_zero:
         claim_output(cli.output, cli.output / LABELS_FOLDER, cli.config.overwrite)
-        write_atomically(cli.output / "config.yaml", cli.resolved_config().encode())
+        write_atomically(cli.output / "predict.yaml", cli.resolved_config().encode())
     cli.trainer.callbacks.append(PredictionWriter(cli.output, cli.config.overlay))  # type: ignore[attr-defined]
     cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if cli.trainer.is_global_zero:

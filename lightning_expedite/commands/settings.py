@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
 
-CONFIG_OPTION = "--config"
+CONFIG_OPTIONS = ("--config", "-c")
 
 # Which devices there are stands in results.json; without this a run opens with a page of Lightning's remarks.
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
@@ -58,6 +58,8 @@ class EvaluationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words given; Lightning's own version warns that they are not those of the process."""
         self.config = parser.parse_args(args)
+        if self.config.trainer.enable_progress_bar is False:
+            del self.trainer_defaults["callbacks"]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where to write."""
@@ -79,21 +81,16 @@ class EvaluationCLI(LightningCLI):
         return Path("runs") / (self.config_files[-1].stem if self.config_files else "unnamed")
 
     def resolved_config(self) -> str:
-        """Give all settings, defaults included, as YAML; where configs came from is left out."""
+        """Give all settings, defaults included, as YAML; which files they came from and went to is left out."""
         config = self.config.clone()
-        for key in ("config", "base"):
+        for key in ("config", "base", "output", "overwrite"):
             config.pop(key, None)
         text: str = self.parser.dump(config, skip_none=False, skip_validation=True)
         return text
 
-    def resolved_settings(self) -> dict[str, Any]:
-        """Give the resolved config as plain values."""
-        settings: dict[str, Any] = yaml.safe_load(self.resolved_config())
-        return settings
-
 
 def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Put the configs that a config builds on (its ``base``) before it.
+    """Put the configs that a config builds on (its ``base``) before it, each once.
 
     Args:
         arguments: Words of the command line.
@@ -106,16 +103,21 @@ def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     """
     words: list[str] = []
     named: list[Path] = []
+    read: list[Path] = []
     given = iter(arguments)
     for word in given:
         option, equals, value = word.partition("=")
-        if option != CONFIG_OPTION:
+        if option == "--base":
+            raise ConfigError("--base belongs into a config file; on the command line give --config several times")
+        if option not in CONFIG_OPTIONS:
             words.append(word)
             continue
         path = Path(value if equals else next(given, ""))
         named.append(path)
         for config in with_bases(path):
-            words += [CONFIG_OPTION, str(config)]
+            if config.resolve() not in read:  # a base that two configs share must not undo the first of them
+                read.append(config.resolve())
+                words += [CONFIG_OPTIONS[0], str(config)]
     return words, named
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from ..errors import ConfigError
 from ..evaluation.output import claim_output
 from ..evaluation.results import RESULTS_FILE, ResultsWriter
-from ..files import write_atomically
 from .settings import EvaluationCLI
 
 
@@ -13,7 +13,8 @@ def run(arguments: Sequence[str]) -> int:
     cli = EvaluationCLI(arguments)
     if cli.trainer.is_global_zero:
         claim_output(cli.output, cli.output / RESULTS_FILE, cli.config.overwrite)
-        write_atomically(cli.output / "config.yaml", cli.resolved_config().encode())
-    cli.trainer.callbacks.append(ResultsWriter(cli.output, cli.resolved_settings()))  # type: ignore[attr-defined]
+    cli.trainer.callbacks.append(ResultsWriter(cli.output, cli.resolved_config()))  # type: ignore[attr-defined]
     cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    if cli.model.result is None:
+        raise ConfigError("no image was evaluated; trainer.limit_test_batches must let at least one batch through")
     return 0

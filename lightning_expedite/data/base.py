@@ -87,8 +87,8 @@ class SegmentationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self._images_folder: Path | None = None
         self._source: ImageSource | None = None
-        self._resize: tuple[int, int] | None = None
-        self._normalization: Normalization = "vit"
+        self.resize: tuple[int, int] | None = None
+        self.used_normalization: Normalization = "vit"
 
     @property
     def num_classes(self) -> int:
@@ -128,8 +128,8 @@ class SegmentationDataModule(LightningDataModule):
             self._source = list_folder(self._images_folder) if self._images_folder else self.source()
         if isinstance(self._source, FileSource):
             self._source.check(labels=stage != "predict")
-        self._resize = self._decide_resize()
-        self._normalization = self.normalization or getattr(self._protocol(), "normalization", None) or "vit"
+        self.resize = self._decide_resize()
+        self.used_normalization = self.normalization or getattr(self._protocol(), "normalization", None) or "vit"
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return a loader of ``list[Sample]`` with labels, sharded over the trainer's processes."""
@@ -144,8 +144,8 @@ class SegmentationDataModule(LightningDataModule):
             raise DataError(f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders")
         dataset = SampleDataset(
             self._source,
-            resize=self._resize,
-            normalization=self._normalization,
+            resize=self.resize,
+            normalization=self.used_normalization,
             scales=self.scales,
             mirror=self.mirror,
             labels=labels,

@@ -30,8 +30,8 @@ class PascalContext(SegmentationDataModule):
     """PASCAL-Context in the layout of VOC 2010.
 
     ``JPEGImages/NAME.jpg``, ``SegmentationClassContext/NAME.png`` and the lists of names
-    ``ImageSets/SegmentationContext/SPLIT.txt``; ``expedite prepare pascal_context`` makes the latter two from
-    the distributed annotations.
+    ``ImageSets/SegmentationContext/SPLIT.txt``; ``python -m lightning_expedite prepare pascal_context`` makes the
+    latter two from the distributed annotations.
 
     Args:
         root: Folder with ``JPEGImages``, or the one with ``VOCdevkit/VOC2010``.

@@ -49,14 +49,15 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     OpenCV decodes it, like the reference implementation: other JPEG decoders differ in some pixels.
 
     Raises:
-        DataError: If the file is missing, damaged or cut short.
+        DataError: If the file is missing, cut short, or damaged so that OpenCV notices; it decodes a JPEG or
+            WebP with changed bytes in its middle without a word.
     """
     import cv2
 
     data = _read_bytes(path)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
-        raise DataError(f"{path}: not a readable image; fetch it again or remove it with its label")
+        raise DataError(f"{path}: not a readable image; fetch it again or remove it")
     if not any(mark in data[-_BYTES_SEARCHED_FOR_END_MARK:] for mark in _END_MARKS):
         # OpenCV fills what is missing of a file cut short with grey and says nothing. Pillow tells.
         _require_complete(path, data)
@@ -105,8 +106,11 @@ def image_header(path: Path) -> Size:
             # Asked for only where present: looking for EXIF decodes a whole PNG that has none.
             turn = image.getexif().get(_ORIENTATION_TAG) if "exif" in image.info else None
             width, height = image.size
+            mode = image.mode
     except PILLOW_ERRORS as error:
         raise DataError(f"{path}: not a readable image ({error}); fetch it again or remove it") from error
+    if mode == "F":
+        raise DataError(f"{path}: floating-point samples are not supported; convert the image to 8 or 16 bits")
     return Size(width, height) if turn in _TURNED_BY_A_QUARTER else Size(height, width)
 
 

@@ -167,13 +167,22 @@ def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path")
     found = {}
-    for parent, _, names in os.walk(folder, followlinks=True):
+    seen = {_identity(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        below = {name: _identity(Path(parent, name)) for name in sorted(folders)}
+        folders[:] = [name for name, identity in below.items() if identity not in seen]
+        seen.update(below.values())  # a link back up would list the same images without end
         for name in names:
             path = Path(parent, name)
             # Names with a dot first are hidden, such as the forks macOS leaves beside files.
             if path.suffix.lower() in IMAGE_SUFFIXES and name.endswith(ending) and not name.startswith("."):
                 found[path.relative_to(folder).as_posix()] = path
     return dict(sorted(found.items()))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def pair_folders(images: Path, labels: Path | None, table: NDArray[np.int16]) -> FileSource:

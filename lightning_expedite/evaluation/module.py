@@ -130,7 +130,7 @@ class SegmenterModule(LightningModule):
         """Sum up over all processes."""
         self.result = self._counter().compute()
         summary = {name: self.result[name] for name in SUMMARY}
-        self.log_dict({name: value.float() for name, value in summary.items()}, rank_zero_only=True)
+        self.log_dict({name: value.float() for name, value in summary.items()}, sync_dist=True)
         self.images = gather_images(self.images)
 
     def predict_step(self, batch: list[Sample], batch_index: int) -> list[tuple[str, Tensor]]:
@@ -151,7 +151,9 @@ class SegmenterModule(LightningModule):
     def _settle_windows(self, model: Segmenter) -> SlidingWindow:
         trained = model.architecture.image_size
         window = self.window or self.protocol.window or max(trained)
-        stride = self.stride or self.protocol.stride or max(window - 32, 1)  # the official evaluation's rule
+        stride = self.stride or self.protocol.stride or window - 32  # the official evaluation's rule
+        if stride < 1:
+            raise ConfigError(f"no stride is known for windows of {window} pixels; give --model.stride")
         if stride > window:
             raise ConfigError(f"stride {stride} is above window {window}: parts of the image would have no logits")
         if trained != (window, window):

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from ..data.base import SegmentationDataModule
 from ..files import write_atomically
 from ..metrics import SUMMARY, Scores, scores_of
 from ..reporting.tables import class_table, summary_table
@@ -17,6 +19,7 @@ from .environment import describe_environment
 from .module import ImageResult, SegmenterModule
 
 RESULTS_FILE = "results.json"
+CONFIG_FILE = "config.yaml"
 IMAGES_FILE = "images.jsonl"
 
 
@@ -25,10 +28,10 @@ class ResultsWriter(Callback):
 
     Args:
         output: Folder to write to.
-        config: The resolved settings, to be stored with the results.
+        config: The resolved settings as YAML, to be stored with the results.
     """
 
-    def __init__(self, output: Path, config: dict[str, Any]) -> None:
+    def __init__(self, output: Path, config: str) -> None:
         self.output = output
         self.config = config
         self._start = 0.0
@@ -49,11 +52,13 @@ class ResultsWriter(Callback):
             **describe_scores(pl_module.result, data.classes),
             **describe_images(pl_module.images, total=len(loader.dataset)),
             "seconds": time.perf_counter() - self._start,
-            "config": self.config,
+            "protocol": describe_protocol(pl_module, data),
+            "config": yaml.safe_load(self.config),
             "environment": describe_environment(trainer),
         }
         lines = [json.dumps(image_row(image), allow_nan=False) for image in pl_module.images]
         write_atomically(self.output / IMAGES_FILE, "".join(f"{line}\n" for line in lines).encode())
+        write_atomically(self.output / CONFIG_FILE, self.config.encode())
         write_atomically(self.output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
         console = Console()
         console.print(class_table(results))
@@ -72,6 +77,22 @@ def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, A
         "union": scores["union"].tolist(),
         "prediction": scores["prediction"].tolist(),
         "label": scores["label"].tolist(),
+    }
+
+
+def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> dict[str, Any]:
+    """Give the settings of the evaluation that were used in the end, wherever they came from."""
+    assert module.sliding_window is not None
+    short_side, long_side = data.resize or (None, None)
+    return {
+        "convention": module.sliding_window.placement,
+        "window": module.sliding_window.window,
+        "stride": module.sliding_window.stride,
+        "short_side": short_side,
+        "long_side": long_side,
+        "normalization": data.used_normalization,
+        "scales": list(data.scales),
+        "mirror": data.mirror,
     }
 
 

@@ -3,14 +3,13 @@
 import hashlib
 import http.client
 import os
-import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files import whole_file
 from ..protocol import Protocol
 
 WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
@@ -184,19 +183,21 @@ def download(url: str, target: Path, accept: Callable[[str], bool]) -> str | Non
     from rich.progress import wrap_file
 
     sha256 = hashlib.sha256()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "wb") as stream, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+        with whole_file(target) as stream, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
             length = int(answer.headers.get("Content-Length") or 0)
             with wrap_file(answer, total=length, description=f"{target.parent.name}/{target.name}") as body:
                 while block := body.read(1 << 20):
                     sha256.update(block)
                     stream.write(block)
             if length and stream.tell() != length:
-                raise urllib.error.ContentTooShortError(f"{url} broke off", (b"", 0))  # type: ignore[arg-type]
-        if not accept(sha256.hexdigest()):
-            return None
-        Path(temporary).replace(target)
-        return sha256.hexdigest()
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+                raise ConnectionError(f"{url} broke off after {stream.tell()} of {length} bytes")
+            if not accept(sha256.hexdigest()):
+                raise _RefusedError
+    except _RefusedError:
+        return None
+    return sha256.hexdigest()
+
+
+class _RefusedError(Exception):
+    """Leaves the block that writes a file, so that nothing is kept."""

@@ -1,0 +1,113 @@
+"""What a second command may do with what a first one left behind, and options that change how a run is started."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from small_run import command_line, make_config, make_data
+
+from lightning_expedite.commands.settings import EvaluationCLI, expand_configs
+from lightning_expedite.errors import ConfigError
+
+
+@pytest.fixture
+def config(tmp_path):
+    return make_config(make_data(tmp_path, count=2))
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def check(*words, status=0):
+        found, out, err = command_line(capsys, *words)
+        assert found == status, err
+        assert "Traceback" not in out + err
+        return out + err
+
+    return check
+
+
+def test_a_resolved_config_keeps_null_and_leaves_out_where_results_went(run, config, tmp_path):
+    run("test", "--config", config, "--model.convention", "null", "--overwrite", "--output", tmp_path / "out")
+    resolved = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert resolved["model"]["convention"] is None
+    assert resolved["model"]["reducer"] is None
+    assert "overwrite" not in resolved
+    assert "output" not in resolved
+    again = EvaluationCLI(["--config", str(tmp_path / "out" / "config.yaml")])
+    assert again.model.convention is None
+
+
+def test_results_tell_the_protocol_that_was_used(run, config, tmp_path):
+    run("test", "--config", config, "--model.convention", "null", "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["protocol"] == {
+        "convention": "official",  # the layout's own
+        "window": 64,
+        "stride": 48,
+        "short_side": 128,  # the checkpoint's variant.yml
+        "long_side": 512,
+        "normalization": "vit",
+        "scales": [1.0],
+        "mirror": False,
+    }
+
+
+def test_predict_leaves_the_config_of_a_test_as_it_is(run, config, tmp_path):
+    run("test", "--config", config, "--output", tmp_path / "out")
+    before = (tmp_path / "out" / "config.yaml").read_bytes()
+    run("predict", "--config", config, "--overlay", "--output", tmp_path / "out")
+    assert (tmp_path / "out" / "config.yaml").read_bytes() == before
+
+
+def test_a_run_without_a_progress_bar(run, config, tmp_path):
+    run("test", "--config", config, "--trainer.enable_progress_bar", "false", "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 2
+
+
+def test_a_number_of_devices_that_cannot_be(run, config):
+    assert "error: " in run("test", "--config", config, "--trainer.devices", "0", status=2)
+
+
+def test_a_run_over_no_image_is_an_error(run, config):
+    assert "limit_test_batches" in run("test", "--config", config, "--trainer.limit_test_batches", "0", status=2)
+
+
+def test_an_output_folder_that_takes_no_file(run, config):
+    assert "/proc/self/" in run("predict", "--config", config, "--output", "/proc/self", status=2)
+
+
+def test_the_short_option_reads_bases_too(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed_everything: 1\n")
+    (tmp_path / "own.yaml").write_text("base: [base.yaml]\n")
+    words, named = expand_configs(["-c", str(tmp_path / "own.yaml")])
+    assert words == ["--config", str(tmp_path / "base.yaml"), "--config", str(tmp_path / "own.yaml")]
+    assert named == [tmp_path / "own.yaml"]
+
+
+def test_a_base_of_two_configs_is_read_once(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed_everything: 1\n")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text("base: [base.yaml]\n")
+    words, _ = expand_configs(["--config", str(tmp_path / "one.yaml"), "--config", str(tmp_path / "two.yaml")])
+    assert [Path(word).name for word in words[1::2]] == ["base.yaml", "one.yaml", "two.yaml"]
+
+
+def test_a_base_on_the_command_line_is_refused():
+    with pytest.raises(ConfigError, match="--base"):
+        expand_configs(["--base", "[x.yaml]"])
+
+
+def test_convert_does_not_replace_a_variant(run, tmp_path):
+    weights = Path(__file__).parent / "data" / "parity" / "official_mask" / "checkpoint.pth"
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "variant.yml").write_text("{}")
+    assert "variant.yml" in run("convert", "--checkpoint", weights, "--output", tmp_path / "model", status=2)
+    assert (tmp_path / "model" / "variant.yml").read_text() == "{}"
+
+
+def test_a_link_back_up_lists_no_image_twice(run, config, tmp_path):
+    (tmp_path / "images" / "loop").symlink_to(tmp_path / "images")
+    run("predict", "--config", config, "--images", tmp_path / "images", "--output", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "labels").rglob("*.png"))) == 2
