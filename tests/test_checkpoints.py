@@ -579,7 +579,7 @@ def served(tmp_path, monkeypatch):
 
     def serve(kind, checksum=None):
         url = f"http://127.0.0.1:{server.server_port}/{kind}/checkpoint.pth"
-        entry = KnownWeights("some/weights", "ade20k", (("checkpoint.pth", url),), None, sha256=checksum)
+        entry = KnownWeights("some/weights", "ade20k", (("checkpoint.pth", url),), None, Protocol(), checksum)
         monkeypatch.setitem(weights.KNOWN_WEIGHTS, "some/weights", entry)
         return tmp_path / "weights" / "some" / "weights"
 

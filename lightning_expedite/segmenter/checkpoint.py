@@ -110,7 +110,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_protocol(checkpoint: str | Path, weights_folder: str | Path | None = None) -> Protocol:
     """Give a checkpoint's evaluation settings: those of the known weights, else its `variant.yml`'s."""
     known = known_weights(str(checkpoint))
-    if known is not None and known.protocol is not None:
+    if known is not None:
         return known.protocol
     path = find_weights(resolve_checkpoint(checkpoint, weights_folder))
     return protocol_of(read_variant(path.parent / VARIANT_FILE))

@@ -5,7 +5,7 @@ import http.client
 import os
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -21,7 +21,8 @@ _TIMEOUT_S = 20.0
 
 _ADE_640 = Protocol(short_side=640, long_side=2560, window=640, stride=640)
 _ADE_640_MMSEG = Protocol(short_side=640, long_side=2560, window=640, stride=608)
-_ADE_512_MMSEG = Protocol(short_side=512, long_side=2048, window=512, stride=480)
+_ADE_512 = Protocol(short_side=512, long_side=2048, window=512, stride=480)
+_ADE_512_DEIT = replace(_ADE_512, normalization="deit")
 _CITYSCAPES = Protocol(window=768, stride=512)
 _PASCAL_CONTEXT = Protocol(short_side=520, long_side=4160, window=480, stride=320)
 
@@ -31,22 +32,20 @@ class KnownWeights:
     """Weights that somebody published.
 
     ``files`` maps local names to URLs; ``sha256`` is the start of the weights file's checksum, where known;
-    ``protocol`` is ``None`` where the `variant.yml` that comes with the weights decides. ``miou`` is the
-    published single-scale mIoU in percent. ``alternative`` names weights for the same data set elsewhere.
+    ``miou`` is the published single-scale mIoU in percent, ``protocol`` how it was measured. ``alternative``
+    names weights for the same data set elsewhere.
     """
 
     name: str
     data_set: str
     files: tuple[tuple[str, str], ...]
     miou: float | None
-    protocol: Protocol | None = None
+    protocol: Protocol
     sha256: str | None = None
     alternative: str | None = None
 
 
-def _official(
-    name: str, miou: float | None, protocol: Protocol | None = None, alternative: str | None = None
-) -> KnownWeights:
+def _official(name: str, miou: float | None, protocol: Protocol, alternative: str | None = None) -> KnownWeights:
     files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in ("variant.yml", _WEIGHTS_FILE))
     return KnownWeights(name, name.split("/")[0], files, miou, protocol, alternative=alternative)
 
@@ -60,13 +59,13 @@ _ZOO = "ade20k/segmenter_vit-{}_8x1_512x512_160k_ade20k"
 KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     weights.name: weights
     for weights in (
-        _official("ade20k/seg_tiny_mask", 38.1, alternative=_ZOO.format("t_mask")),
-        _official("ade20k/seg_small_mask", 45.3, alternative=_ZOO.format("s_mask")),
-        _official("ade20k/seg_base_mask", 48.5, alternative=_ZOO.format("b_mask")),
-        _official("ade20k/seg_base_patch8", 49.5, alternative=_ZOO.format("b_mask")),
-        _official("ade20k/seg_base_deit_linear", 47.1, alternative=_ZOO.format("b_mask")),
-        _official("ade20k/seg_base_deit_mask", 48.7, alternative=_ZOO.format("b_mask")),
-        _official("ade20k/seg_large_mask", None, alternative=_ZOO.format("l_mask")),
+        _official("ade20k/seg_tiny_mask", 38.1, _ADE_512, _ZOO.format("t_mask")),
+        _official("ade20k/seg_small_mask", 45.3, _ADE_512, _ZOO.format("s_mask")),
+        _official("ade20k/seg_base_mask", 48.5, _ADE_512, _ZOO.format("b_mask")),
+        _official("ade20k/seg_base_patch8", 49.5, _ADE_512, _ZOO.format("b_mask")),
+        _official("ade20k/seg_base_deit_linear", 47.1, _ADE_512_DEIT, _ZOO.format("b_mask")),
+        _official("ade20k/seg_base_deit_mask", 48.7, _ADE_512_DEIT, _ZOO.format("b_mask")),
+        _official("ade20k/seg_large_mask", None, _ADE_512, _ZOO.format("l_mask")),
         _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _ZOO.format("l_mask")),
         _official("cityscapes/seg_large_mask", 79.14, _CITYSCAPES),
         _official("pascal_context/seg_large_mask", 58.07, _PASCAL_CONTEXT),
@@ -75,28 +74,28 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             "20220105_151706",
             "ffcf7509",
             39.99,
-            _ADE_512_MMSEG,
+            _ADE_512,
         ),
         _mmseg(
             "segmenter_vit-s_linear_8x1_512x512_160k_ade20k",
             "20220105_151713",
             "39658c46",
             45.75,
-            _ADE_512_MMSEG,
+            _ADE_512,
         ),
         _mmseg(
             "segmenter_vit-s_mask_8x1_512x512_160k_ade20k",
             "20220105_151706",
             "511bb103",
             46.19,
-            _ADE_512_MMSEG,
+            _ADE_512,
         ),
         _mmseg(
             "segmenter_vit-b_mask_8x1_512x512_160k_ade20k",
             "20220105_151706",
             "bc533b08",
             49.6,
-            _ADE_512_MMSEG,
+            _ADE_512,
         ),
         _mmseg(
             "segmenter_vit-l_mask_8x1_512x512_160k_ade20k",
