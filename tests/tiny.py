@@ -27,3 +27,8 @@ def tiny_model(reducer=None, convention="mmseg", seed=0, **sizes):
 
 def noise(*shape, seed=0, dtype=torch.float32):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def close(one, other, tolerance=1e-5):
+    """Relative error by the 2-norm."""
+    return one.shape == other.shape and (one - other).norm() <= tolerance * other.norm()
