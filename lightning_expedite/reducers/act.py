@@ -80,6 +80,10 @@ class ACTReduction(Reduction):
         result = F.scaled_dot_product_attention(means, key, value, scale=1.0)
         return join_heads(attention, result.gather(2, group[..., None].expand_as(query)))
 
+    def queries(self, layer: int, tokens: int) -> int:
+        """Give the most groups of any image and head in a layer."""
+        return int(self.groups[layer - 1].max())
+
     def nothing_reduced(self) -> Tensor:
         """Tell for each image whether every query of every layer and head was alone in its group."""
         tokens = self.layout.prefix + self.layout.patches

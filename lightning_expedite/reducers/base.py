@@ -71,6 +71,18 @@ class Reduction:
         """Turn the decoder's logits ``(B, n, K)`` into one row per patch, ``(B, rows * columns, K)``."""
         return logits
 
+    def queries(self, layer: int, tokens: int) -> int:
+        """Tell, after the pass, how many queries attended in a layer whose attention got ``tokens`` tokens."""
+        return tokens
+
+    def multiply_adds(self, width: int) -> int:
+        """Count, after the pass, the method's own multiply-adds per image in the published convention.
+
+        Args:
+            width: Channels of the encoder's tokens.
+        """
+        return 0
+
     def nothing_reduced(self) -> bool | Tensor:
         """Tell, after the pass, whether all tokens went through all layers.
 

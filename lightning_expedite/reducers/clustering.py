@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from ..errors import ReducerError
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
-from .distances import in_float32, rebuild, reconstruction_weights, squared_distances
+from .distances import (
+    in_float32,
+    rebuild,
+    reconstruction_multiply_adds,
+    reconstruction_weights,
+    squared_distances,
+)
 
 
 class TokenClustering(Reducer):
@@ -97,6 +103,15 @@ class ClusterReduction(Reduction):
         return reconstruction_weights(
             self.tokens, self.centroids, settings.reconstruction_temperature, settings.neighbours
         )
+
+    def multiply_adds(self, width: int) -> int:
+        """Count clustering and reconstruction."""
+        settings, tokens, clusters = self.settings, self.layout.patches, self.grid[0] * self.grid[1]
+        window = min(settings.window_size**2, clusters)
+        once = tokens * width + 2 * (tokens + clusters)
+        round_ = 3 * tokens * width * window + 3 * tokens * window + clusters * width
+        rebuilt = reconstruction_multiply_adds(tokens, clusters, settings.neighbours, width)
+        return once + settings.iterations * round_ + rebuilt
 
     def nothing_reduced(self) -> bool:
         """Tell whether the cluster grid was cut to the token grid on both sides."""

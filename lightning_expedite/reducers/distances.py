@@ -4,12 +4,14 @@ Both run in float32 at least, whatever the model's precision: a difference of sq
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.amp.autocast_mode import is_autocast_available
 
 _HALF = (torch.float16, torch.bfloat16)
 P = ParamSpec("P")
@@ -24,7 +26,8 @@ def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = next(value.device.type for value in args if isinstance(value, Tensor))
-        with torch.autocast(device, enabled=False):
+        autocast_off = torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
+        with autocast_off:
             return function(*map(widen, args), **{key: widen(value) for key, value in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
@@ -56,6 +59,13 @@ def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, nei
     weights = torch.exp(-temperature * squared_distances(tokens, kept))
     smallest = weights.topk(min(neighbours, kept.shape[1]), dim=-1).values[..., -1:]
     return F.normalize(weights.where(weights >= smallest, 0.0), dim=-1)
+
+
+def reconstruction_multiply_adds(tokens: int, kept: int, neighbours: int, width: int) -> int:
+    """Count the multiply-adds of rebuilding tokens from kept ones in the published convention."""
+    neighbours = min(neighbours, kept)
+    distances = (tokens + kept) * width + tokens * kept * (width + 1)
+    return distances + 3 * tokens * neighbours + tokens * neighbours * width
 
 
 @in_float32

@@ -21,7 +21,7 @@ from .base import (
     split_heads,
 )
 from .checks import check_location, check_positive
-from .distances import in_float32, rebuild, reconstruction_weights
+from .distances import in_float32, rebuild, reconstruction_multiply_adds, reconstruction_weights
 
 
 class EViT(Reducer):
@@ -128,6 +128,13 @@ class EViTReduction(Reduction):
         ordered = torch.cat((kept, rebuild(weights, kept).to(kept.dtype)), dim=1)
         places = torch.cat((drop.kept, drop.dropped), dim=1)
         return torch.empty_like(ordered).scatter(1, places[..., None].expand_as(ordered), ordered)
+
+    def multiply_adds(self, width: int) -> int:
+        """Count the reconstruction of what each layer dropped."""
+        return sum(
+            reconstruction_multiply_adds(drop.dropped.shape[1], drop.kept.shape[1], self.settings.neighbours, width)
+            for drop in self.drops
+        )
 
     def nothing_reduced(self) -> bool:
         """Tell whether every layer kept all tokens."""
