@@ -1,6 +1,5 @@
 """Token clustering and reconstruction (Liang et al. 2022, "Expediting Large-Scale Vision Transformer ...")."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -166,6 +165,3 @@ def home_clusters(tokens: int, clusters: int) -> Tensor:
 def strongest_cluster(reduction: ClusterReduction) -> Tensor:
     """Index of the cluster that takes the largest part in each patch, ``(B, rows, columns)``."""
     return reduction.weights().argmax(-1).unflatten(1, (reduction.layout.rows, reduction.layout.columns))
-
-
-__all__: Sequence[str] = ("ClusterReduction", "TokenClustering", "cluster", "strongest_cluster")
