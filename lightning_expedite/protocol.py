@@ -6,6 +6,11 @@ from typing import Literal
 Normalization = Literal["vit", "deit"]
 
 
+def usual_stride(window: int) -> int:
+    """Give the official evaluation's stride where none is given; below 1 for windows too small for the rule."""
+    return window - 32
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Evaluation settings that come with a checkpoint; ``None`` where it does not say.

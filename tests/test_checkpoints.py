@@ -66,16 +66,21 @@ def test_layouts_are_told_apart_by_their_keys(name, layout, convention, decoder,
     assert load_segmenter(folder_with_weights(name), convention=other).convention.name == other
 
 
+BLOCK_NAMES = (  # of a block's parts: official, and mmsegmentation's
+    (".norm1.", ".ln1."),
+    (".norm2.", ".ln2."),
+    (".attn.qkv.", ".attn.attn.in_proj_"),
+    (".attn.proj.", ".attn.attn.out_proj."),
+    (".mlp.fc1.", ".ffn.layers.0.0."),
+    (".mlp.fc2.", ".ffn.layers.1."),
+)
+
+
 def to_seed_layout(state):
     """Official names to those that the reference implementation's preprocessing leaves."""
     pairs = (
         ("encoder.norm.", "backbone.ln1."),
-        (".norm1.", ".ln1."),
-        (".norm2.", ".ln2."),
-        (".attn.qkv.", ".attn.attn.in_proj_"),
-        (".attn.proj.", ".attn.attn.out_proj."),
-        (".mlp.fc1.", ".ffn.layers.0.0."),
-        (".mlp.fc2.", ".ffn.layers.1."),
+        *BLOCK_NAMES,
         ("encoder.blocks.", "backbone.layers."),
         ("encoder.patch_embed.proj.", "backbone.patch_embed.projection."),
         ("encoder.cls_token", "backbone.cls_token"),
@@ -116,12 +121,7 @@ def test_zoo_mask_layout_gives_the_same_model_with_transposed_projections(tmp_pa
     names = (
         ("decode_head.proj_dec", "decode_head.dec_proj"),
         ("decode_head.blocks.", "decode_head.layers."),
-        (".norm1.", ".ln1."),
-        (".norm2.", ".ln2."),
-        (".attn.qkv.", ".attn.attn.in_proj_"),
-        (".attn.proj.", ".attn.attn.out_proj."),
-        (".mlp.fc1.", ".ffn.layers.0.0."),
-        (".mlp.fc2.", ".ffn.layers.1."),
+        *BLOCK_NAMES,
     )
     for official, mmseg in names:
         zoo = {

@@ -112,7 +112,9 @@ def test_listed_name_that_leaves_the_folder(tmp_path, name):
 
 def test_pascal_context_before_preparation(tmp_path):
     save(tmp_path / "JPEGImages/2008_000002.jpg", picture())
-    with pytest.raises(DataError, match=r"SegmentationContext: no such folder; make it with 'expedite prepare"):
+    with pytest.raises(
+        DataError, match=r"SegmentationContext: no such folder; make it with 'python -m lightning_expedite prepare"
+    ):
         PascalContext(tmp_path).setup("test")
 
 

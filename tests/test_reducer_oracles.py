@@ -90,7 +90,7 @@ def test_clustering_and_reconstruction_equal_the_naive_ones(
 
 
 def test_reconstruction_keeps_ties_with_the_last_neighbour():
-    reduction = TokenClustering(1, (1, 3), neighbours=2).start(TokenLayout(1, 4, prefix=0, class_token=False))
+    reduction = TokenClustering(1, (1, 3), neighbours=2).start(TokenLayout(1, 4, prefix=0))
     reduction.tokens = torch.zeros(1, 4, 2)
     reduction.centroids = torch.tensor([[[0.0, 0], [5, 0], [0, 5]]])
     weights = reduction.weights()

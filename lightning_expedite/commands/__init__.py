@@ -1,1 +1,1 @@
-"""The subcommands: one module each with ``HELP`` and ``run(arguments) -> int``, imported when called."""
+"""The subcommands: one module each with ``run(arguments) -> int``, imported when called."""

@@ -6,7 +6,8 @@ from typing import Literal
 
 from ..errors import OutputError
 from ..segmenter import convert_checkpoint
-from ..segmenter.checkpoint import VARIANT_FILE, WEIGHTS_FILE
+from ..segmenter.checkpoint import WEIGHTS_FILE
+from ..segmenter.weights import VARIANT_FILE
 from .plain import run_function
 
 

@@ -51,7 +51,8 @@ class PascalContext(SegmentationDataModule):
         root = voc_root(self.root)
         lists = root / LISTS
         if not lists.is_dir():
-            raise DataError(f"{lists}: no such folder; make it with 'expedite prepare pascal_context'")
+            command = "python -m lightning_expedite prepare pascal_context"
+            raise DataError(f"{lists}: no such folder; make it with '{command}'")
         require_split(self.split, (path.stem for path in lists.glob("*.txt")), lists)
         return FileSource(lists / f"{self.split}.txt", self._entries(root, lists / f"{self.split}.txt"))
 

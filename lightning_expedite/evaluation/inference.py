@@ -43,23 +43,12 @@ class WindowLogits:
             if first < last:
                 part = self._window_rows(logits, first - top, last - top)
                 total[:, first - start : last - start, left : left + width] += part[..., :width]
-        return total.div_(self._cover(start, stop))
+        rows, columns = self.plan.cover
+        return total.div_((rows[start:stop, None] * columns).to(total.device))
 
     def _window_rows(self, logits: Tensor, start: int, stop: int) -> Tensor:
         size = (logits.shape[1], logits.shape[2])
         return interpolate_rows(lambda a, b: logits[:, a:b], size, self.upsampled, start, stop, logits.device)
-
-    def _cover(self, start: int, stop: int) -> Tensor:
-        """Count the windows over each pixel of some rows, ``(stop - start, W)``."""
-        height, width = self.plan.window
-        rows = _cover(self.plan.rows, height, self.plan.image[0])[start:stop]
-        columns = _cover(self.plan.columns, width, self.plan.image[1])
-        return (rows[:, None] * columns[None]).to(self.logits.device)
-
-
-def _cover(starts: Sequence[int], window: int, side: int) -> Tensor:
-    position = torch.arange(side)
-    return torch.stack([(position >= start) & (position < start + window) for start in starts]).sum(0)
 
 
 @dataclass(frozen=True)

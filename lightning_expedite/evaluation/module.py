@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 from ..data.samples import Sample
 from ..errors import ConfigError
 from ..metrics import SUMMARY, Scores, SegmentationScores, class_counts
-from ..protocol import Protocol
+from ..protocol import Protocol, usual_stride
 from ..reducers import Reducer
 from ..segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol
 from ..segmenter.weights import resolve_checkpoint
@@ -129,8 +129,7 @@ class SegmenterModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Sum up over all processes."""
         self.result = self._counter().compute()
-        summary = {name: self.result[name] for name in SUMMARY}
-        self.log_dict({name: value.float() for name, value in summary.items()}, sync_dist=True)
+        self.log_dict({name: self.result[name].float() for name in SUMMARY}, sync_dist=True)
         self.images = gather_images(self.images)
 
     def predict_step(self, batch: list[Sample], batch_index: int) -> list[tuple[str, Tensor]]:
@@ -151,7 +150,7 @@ class SegmenterModule(LightningModule):
     def _settle_windows(self, model: Segmenter) -> SlidingWindow:
         trained = model.architecture.image_size
         window = self.window or self.protocol.window or max(trained)
-        stride = self.stride or self.protocol.stride or window - 32  # the official evaluation's rule
+        stride = self.stride or self.protocol.stride or usual_stride(window)
         if stride < 1:
             raise ConfigError(f"no stride is known for windows of {window} pixels; give --model.stride")
         if stride > window:

@@ -1,6 +1,11 @@
 """Where sliding windows lie, in the two conventions of Segmenter's code bases."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..segmenter.architecture import ConventionName
@@ -33,6 +38,18 @@ class WindowPlan:
     def origins(self) -> list[tuple[int, int]]:
         """Top left corners."""
         return [(row, column) for row in self.rows for column in self.columns]
+
+    @cached_property
+    def cover(self) -> tuple[Tensor, Tensor]:
+        """Windows over each row and over each column; their product counts those over a pixel."""
+        sides = zip((self.rows, self.columns), self.window, self.image, strict=True)
+        rows, columns = (_cover(starts, window, side) for starts, window, side in sides)
+        return rows, columns
+
+
+def _cover(starts: Sequence[int], window: int, side: int) -> Tensor:
+    position = torch.arange(side)
+    return torch.stack([(position >= start) & (position < start + window) for start in starts]).sum(0)
 
 
 def plan_windows(image: tuple[int, int], window: int, stride: int, placement: ConventionName) -> WindowPlan:

@@ -31,7 +31,6 @@ class EncoderShape:
     depth: int
     grid: tuple[int, int]
     class_token: bool = True
-    distilled: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ class TokenLayout:
     rows: int
     columns: int
     prefix: int = 1
-    class_token: bool = True
 
     @property
     def patches(self) -> int:

@@ -21,10 +21,9 @@ from .layouts import recognise, rename
 from .model import Segmenter
 from .sizes import architecture_of
 from .variant import protocol_of, read_variant, variant_of
-from .weights import known_weights, resolve_checkpoint
+from .weights import CHECKPOINT_FILE, VARIANT_FILE, known_weights, resolve_checkpoint
 
 WEIGHTS_FILE = "model.safetensors"
-VARIANT_FILE = "variant.yml"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     architecture: Architecture
     convention: ConventionName  # the layout's own
-    protocol: Protocol
+    protocol: Protocol  # of its variant.yml
 
 
 def load_segmenter(
@@ -122,10 +121,10 @@ def find_weights(path: Path) -> Path:
         return path
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; give a checkpoint file, its folder or a known name")
-    for name in (WEIGHTS_FILE, "checkpoint.pth"):
+    for name in (WEIGHTS_FILE, CHECKPOINT_FILE):
         if (path / name).is_file():
             return path / name
-    raise CheckpointError(f"{path} is a folder without {WEIGHTS_FILE} or checkpoint.pth")
+    raise CheckpointError(f"{path} is a folder without {WEIGHTS_FILE} or {CHECKPOINT_FILE}")
 
 
 def save_segmenter(
@@ -158,11 +157,10 @@ def convert_checkpoint(
     source: str | Path,
     folder: Path,
     dtype: Literal["float32", "float16", "bfloat16"] | None = None,
-    weights_folder: str | Path | None = None,
 ) -> Path:
     """Convert a checkpoint of any layout to ``model.safetensors`` and ``variant.yml`` in ``folder``."""
-    checkpoint = read_checkpoint(resolve_checkpoint(source, weights_folder))
-    protocol = read_protocol(source, weights_folder)
+    checkpoint, known = read_checkpoint(resolve_checkpoint(source)), known_weights(str(source))
+    protocol = known.protocol if known else checkpoint.protocol
     return save_segmenter(build_segmenter(checkpoint), folder, protocol, getattr(torch, dtype) if dtype else None)
 
 

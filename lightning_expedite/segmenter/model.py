@@ -68,7 +68,7 @@ class Segmenter(nn.Module):
     def reducer(self, reducer: Reducer | None) -> None:
         if reducer is not None:
             shape = self.architecture
-            reducer.check(EncoderShape(shape.depth, shape.grid, shape.class_token, shape.distilled))
+            reducer.check(EncoderShape(shape.depth, shape.grid, shape.class_token))
         self._reducer = reducer
 
     @property
@@ -92,7 +92,7 @@ class Segmenter(nn.Module):
     def segment_patches(self, images: Tensor) -> Segmentation:
         """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches."""
         tokens, grid = self.embed(images)
-        layout = TokenLayout(*grid, prefix=self.architecture.prefix, class_token=self.architecture.class_token)
+        layout = TokenLayout(*grid, prefix=self.architecture.prefix)
         reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
         tokens = reduction.before(tokens)
         for layer, block in enumerate(self.encoder.blocks, start=1):

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ..errors import CheckpointError
-from ..protocol import Normalization, Protocol
+from ..protocol import Normalization, Protocol, usual_stride
 from .architecture import Architecture
 
 NORMALIZATIONS = ("vit", "deit")
@@ -83,7 +83,7 @@ def protocol_of(variant: Section) -> Protocol:
     """Give the evaluation settings of a variant; official ones without a stride use window - 32."""
     inference = variant.section("inference_kwargs")
     window = inference.whole("window_size")
-    stride = inference.whole("window_stride") or (window - 32 if window else None)
+    stride = inference.whole("window_stride") or (usual_stride(window) if window else None)
     if stride is not None and stride < 1:
         raise inference.error("window_stride", "given: the usual one, window - 32, leaves nothing here")
     named = [variant.section(part).choice("normalization", NORMALIZATIONS) for part in ("dataset_kwargs", "net_kwargs")]

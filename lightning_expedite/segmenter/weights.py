@@ -16,7 +16,8 @@ WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_segmenter"
 _OFFICIAL = "https://www.rocq.inria.fr/cluster-willow/rstrudel/segmenter/checkpoints"
 _MMSEG = "https://download.openmmlab.com/mmsegmentation/v0.5/segmenter"
-_WEIGHTS_FILE = "checkpoint.pth"
+CHECKPOINT_FILE = "checkpoint.pth"
+VARIANT_FILE = "variant.yml"
 _TIMEOUT_S = 20.0
 
 _ADE_640 = Protocol(short_side=640, long_side=2560, window=640, stride=640)
@@ -46,12 +47,12 @@ class KnownWeights:
 
 
 def _official(name: str, miou: float | None, protocol: Protocol, alternative: str | None = None) -> KnownWeights:
-    files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in ("variant.yml", _WEIGHTS_FILE))
+    files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in (VARIANT_FILE, CHECKPOINT_FILE))
     return KnownWeights(name, name.split("/")[0], files, miou, protocol, alternative=alternative)
 
 
 def _mmseg(name: str, stamp: str, sha256: str, miou: float, protocol: Protocol) -> KnownWeights:
-    files = ((_WEIGHTS_FILE, f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
+    files = ((CHECKPOINT_FILE, f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
     return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256)
 
 
@@ -148,7 +149,7 @@ def resolve_checkpoint(checkpoint: str | Path, folder: str | Path | None = None)
 
 
 def _fetch(known: KnownWeights, url: str, target: Path) -> None:
-    sha256 = known.sha256 if target.name == _WEIGHTS_FILE else None
+    sha256 = known.sha256 if target.name == CHECKPOINT_FILE else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = download(url, target, lambda found: not sha256 or found.startswith(sha256))
