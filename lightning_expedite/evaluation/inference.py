@@ -1,6 +1,7 @@
 """From an image to its label map: windows, averaging, upsampling and argmax, with bounded memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,12 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..regions import region
 from ..segmenter.architecture import ConventionName
 from ..segmenter.model import Segmenter
 from .upsampling import interpolate_rows
 from .windows import WindowPlan, plan_windows, size_for_windows
 
-BAND_BYTES = 64 << 20  # upper bound of the logits held at the final size
+BAND_BYTES = 8 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
+GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
+
+Stage = Callable[[str], AbstractContextManager[object]]
+"""Is entered around each part of the work, which it gets the name of: ``windows``, ``upsample + argmax``, ``score``."""
+
+WindowForward = Callable[[Segmenter, Tensor], tuple[Tensor, bool | Tensor]]
+"""Runs the model on windows ``(B, 3, h, w)``: logits ``(B, K, rows, columns)``, and which windows were not reduced, as
+one ``bool`` for all of them or a boolean tensor ``(B,)``."""
+
+
+def run_windows(model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tensor]:
+    """Run the model on windows as it is; see `WindowForward`."""
+    logits, reduction = model.segment_patches(windows)
+    return logits, model.reducer is not None and reduction.nothing_reduced()
 
 
 class Prediction(NamedTuple):
@@ -21,7 +37,12 @@ class Prediction(NamedTuple):
 
     labels: Tensor  # (H, W) int64
     windows: int
-    windows_unreduced: int
+    unreduced: int | Tensor
+
+    @property
+    def windows_unreduced(self) -> int:
+        """Windows that the reducer left unreduced; where a GPU counted them, asking waits for it."""
+        return int(self.unreduced)
 
 
 @dataclass(frozen=True)
@@ -31,7 +52,7 @@ class WindowLogits:
     plan: WindowPlan
     logits: Tensor  # (windows, K, rows, columns)
     upsampled: tuple[int, int]  # size of a window's logits before they are cut to the window
-    windows_unreduced: int
+    unreduced: int | Tensor  # number of windows, on the device where that depends on the images
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Give the averaged logits ``(K, stop - start, W)`` of some rows of the image, in float32 or wider."""
@@ -43,8 +64,8 @@ class WindowLogits:
             if first < last:
                 part = self._window_rows(logits, first - top, last - top)
                 total[:, first - start : last - start, left : left + width] += part[..., :width]
-        rows, columns = self.plan.cover
-        return total.div_((rows[start:stop, None] * columns).to(total.device))
+        cover = self.plan.cover(total.device)
+        return total if cover is None else total.div_(cover[0][start:stop, None] * cover[1])
 
     def _window_rows(self, logits: Tensor, start: int, stop: int) -> Tensor:
         size = (logits.shape[1], logits.shape[2])
@@ -60,14 +81,22 @@ class SlidingWindow:
         stride: Distance of windows in pixels.
         batch_size: Windows of one image that go through the model at once.
         placement: Whose rule places the windows.
+        forward: How the model is run on a batch of windows.
     """
 
     window: int
     stride: int
     batch_size: int = 4
     placement: ConventionName = "mmseg"
+    forward: WindowForward = run_windows
 
-    def predict(self, model: Segmenter, views: Sequence[tuple[Tensor, bool]], size: tuple[int, int]) -> Prediction:
+    def predict(
+        self,
+        model: Segmenter,
+        views: Sequence[tuple[Tensor, bool]],
+        size: tuple[int, int],
+        stage: Stage = region,
+    ) -> Prediction:
         """Label an image.
 
         Args:
@@ -75,50 +104,73 @@ class SlidingWindow:
             views: Normalised images ``(3, h, w)``, each with whether it is mirrored; several (scales, mirrors)
                 are averaged after softmax.
             size: Height and width of the labels.
+            stage: Is entered around the parts of the work; by default it names them in profiles.
 
         Returns:
             Labels at ``size``. Windows of different images never share a batch, so that the result does not
             depend on the order of images or the number of processes.
         """
-        logits = [(self.window_logits(model, image), mirrored) for image, mirrored in views]
-        labels = label_map(logits, size)
+        with stage("windows"):
+            logits = [(self.window_logits(model, image), mirrored) for image, mirrored in views]
+        with stage("upsample + argmax"):
+            labels = label_map(logits, size)
         return Prediction(
             labels,
             sum(len(part.logits) for part, _ in logits),
-            sum(part.windows_unreduced for part, _ in logits),
+            sum(part.unreduced for part, _ in logits),
         )
+
+    def plan(self, size: tuple[int, int]) -> WindowPlan:
+        """Lay windows over an image of a height and width, which the official convention may enlarge before."""
+        enlarged = size_for_windows(size, self.window, self.placement)
+        return plan_windows(enlarged, self.window, self.stride, self.placement)
 
     def window_logits(self, model: Segmenter, image: Tensor) -> WindowLogits:
         """Run the model on all windows of a normalised image ``(3, h, w)``."""
-        size = (image.shape[1], image.shape[2])
-        enlarged = size_for_windows(size, self.window, self.placement)
-        if enlarged != size:
-            image = F.interpolate(image[None], enlarged, mode="bilinear")[0]
-        plan = plan_windows(enlarged, self.window, self.stride, self.placement)
+        plan = self.plan((image.shape[1], image.shape[2]))
+        if plan.image != image.shape[1:]:
+            image = F.interpolate(image[None], plan.image, mode="bilinear")[0]
         height, width = plan.window
-        crops = torch.stack([image[:, top : top + height, left : left + width] for top, left in plan.origins])
-        parts, unreduced = [], 0
-        for batch in crops.split(self.batch_size):
-            logits, reduction = model.segment_patches(batch)
-            parts.append(logits)
-            if model.reducer is not None:
-                unreduced += _count(reduction.nothing_reduced(), len(batch))
-        return WindowLogits(plan, torch.cat(parts), model.upsampled_size(height, width), unreduced)
-
-
-def _count(flags: bool | Tensor, batch: int) -> int:
-    return int(flags.sum()) if isinstance(flags, Tensor) else batch * int(flags)
+        logits: Tensor | None = None
+        unreduced: int | Tensor = 0
+        for start in range(0, len(plan.origins), self.batch_size):
+            origins = plan.origins[start : start + self.batch_size]
+            crops = torch.stack([image[:, top : top + height, left : left + width] for top, left in origins])
+            part, flags = self.forward(model, crops)
+            if logits is None:
+                logits = part.new_empty(len(plan.origins), *part.shape[1:])
+            # A copy in any case: what a CUDA graph returns is overwritten by its next run.
+            logits[start : start + len(origins)] = part
+            unreduced = unreduced + (flags.sum() if isinstance(flags, Tensor) else len(origins) * int(flags))
+        assert logits is not None, "a plan has at least one window"
+        return WindowLogits(plan, logits, model.upsampled_size(height, width), unreduced)
 
 
 def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> Tensor:
     """Turn the logits of an image's views into labels ``(H, W)``, a band of rows at a time."""
     first = views[0][0]
-    band = max(BAND_BYTES // (4 * first.logits.shape[1] * size[1]), 1)
+    budget = BAND_BYTES if first.logits.device.type == "cpu" else GPU_BANDS * BAND_BYTES
+    band = max(budget // (4 * first.logits.shape[1] * size[1]), 1)
     labels = torch.empty(size, dtype=torch.int64, device=first.logits.device)
     for start in range(0, size[0], band):
         stop = min(start + band, size[0])
-        labels[start:stop] = _band_scores(views, size, start, stop).argmax(dim=0)
+        labels[start:stop] = best_class(_band_scores(views, size, start, stop))
     return labels
+
+
+def best_class(scores: Tensor) -> Tensor:
+    """Give ``scores.argmax(dim=0)`` of ``(K, h, w)``, the first of several best classes; ``scores`` are used up.
+
+    On a CPU ``argmax`` over the first dimension is not vectorised: comparing with the maximum takes a third of it.
+    """
+    if scores.device.type != "cpu":
+        return scores.argmax(dim=0)
+    best = scores.amax(dim=0)
+    if best.isnan().any():
+        return scores.argmax(dim=0)
+    classes = len(scores)
+    ranks = torch.arange(classes, 0, -1, dtype=scores.dtype)[:, None, None]
+    return classes - scores.eq_(best).mul_(ranks).amax(dim=0).long()
 
 
 def _band_scores(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], start: int, stop: int) -> Tensor:

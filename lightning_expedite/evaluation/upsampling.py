@@ -1,6 +1,7 @@
 """Bilinear interpolation of some rows at a time, so that large logits are never held whole."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -11,25 +12,28 @@ from ..reducers.distances import in_float32
 Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
 
 
+@lru_cache(maxsize=4096)
 def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
     """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
     The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, which computes a row's place
-    in float32 with a single rounding.
+    in float32 with a single rounding. Bands of images of one size ask for the same weights again and again: they
+    are kept, on their device.
 
     Returns:
         First and last-plus-one source row, and weights ``(stop - start, rows)``.
     """
-    scale = torch.tensor(size, dtype=torch.float32) / target
-    at = ((torch.arange(start, stop, dtype=torch.float64) + 0.5) * scale.double() - 0.5).float().clamp_min(0)
-    upper = at.long().clamp_max(size - 1)
-    lower = (upper + 1).clamp_max(size - 1)
-    first, last = int(upper[0]), int(lower[-1]) + 1
-    share = at - upper
-    weights = torch.zeros(stop - start, last - first, dtype=at.dtype)
-    weights.scatter_add_(1, (upper - first)[:, None], (1 - share)[:, None])
-    weights.scatter_add_(1, (lower - first)[:, None], share[:, None])
-    return first, last, weights.to(device)
+    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+        scale = torch.tensor(size, dtype=torch.float32) / target
+        at = ((torch.arange(start, stop, dtype=torch.float64) + 0.5) * scale.double() - 0.5).float().clamp_min(0)
+        upper = at.long().clamp_max(size - 1)
+        lower = (upper + 1).clamp_max(size - 1)
+        first, last = int(upper[0]), int(lower[-1]) + 1
+        share = at - upper
+        weights = torch.zeros(stop - start, last - first, dtype=at.dtype)
+        weights.scatter_add_(1, (upper - first)[:, None], (1 - share)[:, None])
+        weights.scatter_add_(1, (lower - first)[:, None], share[:, None])
+        return first, last, weights.to(device, non_blocking=True)
 
 
 def interpolate_rows(
@@ -57,6 +61,8 @@ def interpolate_rows(
 @in_float32
 def stretch(logits: Tensor, width: int) -> Tensor:
     """Interpolate logits ``(K, n, W)`` along their rows to ``width``."""
+    if logits.device.type == "cpu":  # same values in half the time; on a GPU the kernel of one dimension is slow
+        return F.interpolate(logits, width, mode="linear")
     return F.interpolate(logits[None], (logits.shape[1], width), mode="bilinear")[0]
 
 

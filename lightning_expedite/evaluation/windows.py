@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,15 +39,26 @@ class WindowPlan:
         """Top left corners."""
         return [(row, column) for row in self.rows for column in self.columns]
 
-    @cached_property
-    def cover(self) -> tuple[Tensor, Tensor]:
-        """Windows over each row and over each column; their product counts those over a pixel."""
-        sides = zip((self.rows, self.columns), self.window, self.image, strict=True)
-        rows, columns = (_cover(starts, window, side) for starts, window, side in sides)
-        return rows, columns
+    def cover(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Count windows on a device: over each row and over each column; their product counts those over a pixel.
+
+        Returns:
+            Counts ``(H,)`` and ``(W,)``; ``None`` where one window is over every pixel.
+        """
+        return _cover(self, device)
 
 
-def _cover(starts: Sequence[int], window: int, side: int) -> Tensor:
+@lru_cache(maxsize=256)
+def _cover(plan: WindowPlan, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    sides = zip((plan.rows, plan.columns), plan.window, plan.image, strict=True)
+    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+        rows, columns = (_cover_side(starts, window, side) for starts, window, side in sides)
+        if int(rows.max()) == int(columns.max()) == 1:
+            return None
+        return rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)
+
+
+def _cover_side(starts: Sequence[int], window: int, side: int) -> Tensor:
     position = torch.arange(side)
     return torch.stack([(position >= start) & (position < start + window) for start in starts]).sum(0)
 
