@@ -10,6 +10,7 @@ from .errors import ExpediteError
 SUBCOMMANDS = {
     "test": "evaluate a model on a data set: scores, per-image counts, results.json",
     "predict": "write label maps, and coloured overlays if wanted, of a data set or a folder of images",
+    "benchmark": "time models with their reducers against the same models without: latency, throughput, memory, FLOPs",
     "convert": "turn a checkpoint of any layout into safetensors and variant.yml",
     "prepare": "bring a data set's distributed annotations into the layout that is read here",
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..files import whole_file
 from ..protocol import Protocol
+from .architecture import Architecture
 
 WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_segmenter"
@@ -27,6 +28,12 @@ _ADE_512_DEIT = replace(_ADE_512, normalization="deit")
 _CITYSCAPES = Protocol(window=768, stride=512)
 _PASCAL_CONTEXT = Protocol(short_side=520, long_side=4160, window=480, stride=320)
 
+_TINY = Architecture((512, 512), 16, width=192, depth=12, heads=3, num_classes=150)
+_SMALL = Architecture((512, 512), 16, width=384, depth=12, heads=6, num_classes=150)
+_BASE = Architecture((512, 512), 16, width=768, depth=12, heads=12, num_classes=150)
+_LARGE = Architecture((640, 640), 16, width=1024, depth=24, heads=16, num_classes=150)
+_DEIT = replace(_BASE, distilled=True)
+
 
 @dataclass(frozen=True)
 class KnownWeights:
@@ -34,7 +41,8 @@ class KnownWeights:
 
     ``files`` maps local names to URLs; ``sha256`` is the start of the weights file's checksum, where known;
     ``miou`` is the published single-scale mIoU in percent, ``protocol`` how it was measured. ``alternative``
-    names weights for the same data set elsewhere.
+    names weights for the same data set elsewhere. ``architecture`` is what the files hold: it lets a model be built,
+    and its speed be measured, without them.
     """
 
     name: str
@@ -44,38 +52,58 @@ class KnownWeights:
     protocol: Protocol
     sha256: str | None = None
     alternative: str | None = None
+    architecture: Architecture | None = None
 
 
-def _official(name: str, miou: float | None, protocol: Protocol, alternative: str | None = None) -> KnownWeights:
+def _official(
+    name: str, miou: float | None, protocol: Protocol, architecture: Architecture, alternative: str | None = None
+) -> KnownWeights:
     files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in (VARIANT_FILE, CHECKPOINT_FILE))
-    return KnownWeights(name, name.split("/")[0], files, miou, protocol, alternative=alternative)
+    return KnownWeights(name, name.split("/")[0], files, miou, protocol, None, alternative, architecture)
 
 
-def _mmseg(name: str, stamp: str, sha256: str, miou: float, protocol: Protocol) -> KnownWeights:
+def _mmseg(
+    name: str, stamp: str, sha256: str, miou: float, protocol: Protocol, architecture: Architecture
+) -> KnownWeights:
     files = ((CHECKPOINT_FILE, f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
-    return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256)
+    return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256, None, architecture)
 
 
 _ZOO = "ade20k/segmenter_vit-{}_8x1_512x512_160k_ade20k"
 KNOWN_WEIGHTS: dict[str, KnownWeights] = {
     weights.name: weights
     for weights in (
-        _official("ade20k/seg_tiny_mask", 38.1, _ADE_512, _ZOO.format("t_mask")),
-        _official("ade20k/seg_small_mask", 45.3, _ADE_512, _ZOO.format("s_mask")),
-        _official("ade20k/seg_base_mask", 48.5, _ADE_512, _ZOO.format("b_mask")),
-        _official("ade20k/seg_base_patch8", 49.5, _ADE_512, _ZOO.format("b_mask")),
-        _official("ade20k/seg_base_deit_linear", 47.1, _ADE_512_DEIT, _ZOO.format("b_mask")),
-        _official("ade20k/seg_base_deit_mask", 48.7, _ADE_512_DEIT, _ZOO.format("b_mask")),
-        _official("ade20k/seg_large_mask", None, _ADE_512, _ZOO.format("l_mask")),
-        _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _ZOO.format("l_mask")),
-        _official("cityscapes/seg_large_mask", 79.14, _CITYSCAPES),
-        _official("pascal_context/seg_large_mask", 58.07, _PASCAL_CONTEXT),
+        _official("ade20k/seg_tiny_mask", 38.1, _ADE_512, _TINY, _ZOO.format("t_mask")),
+        _official("ade20k/seg_small_mask", 45.3, _ADE_512, _SMALL, _ZOO.format("s_mask")),
+        _official("ade20k/seg_base_mask", 48.5, _ADE_512, _BASE, _ZOO.format("b_mask")),
+        _official("ade20k/seg_base_patch8", 49.5, _ADE_512, replace(_BASE, patch_size=8), _ZOO.format("b_mask")),
+        _official(
+            "ade20k/seg_base_deit_linear", 47.1, _ADE_512_DEIT, replace(_DEIT, decoder="linear"), _ZOO.format("b_mask")
+        ),
+        _official("ade20k/seg_base_deit_mask", 48.7, _ADE_512_DEIT, _DEIT, _ZOO.format("b_mask")),
+        _official(
+            "ade20k/seg_large_mask", None, _ADE_512, replace(_LARGE, image_size=(512, 512)), _ZOO.format("l_mask")
+        ),
+        _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _LARGE, _ZOO.format("l_mask")),
+        _official(
+            "cityscapes/seg_large_mask",
+            79.14,
+            _CITYSCAPES,
+            replace(_LARGE, image_size=(768, 768), num_classes=19, decoder_depth=1),
+        ),
+        _official(
+            "pascal_context/seg_large_mask",
+            58.07,
+            _PASCAL_CONTEXT,
+            replace(_LARGE, image_size=(480, 480), num_classes=60),
+        ),
         _mmseg(
             "segmenter_vit-t_mask_8x1_512x512_160k_ade20k",
             "20220105_151706",
             "ffcf7509",
             39.99,
             _ADE_512,
+            _TINY,
         ),
         _mmseg(
             "segmenter_vit-s_linear_8x1_512x512_160k_ade20k",
@@ -83,6 +111,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             "39658c46",
             45.75,
             _ADE_512,
+            replace(_SMALL, decoder="linear"),
         ),
         _mmseg(
             "segmenter_vit-s_mask_8x1_512x512_160k_ade20k",
@@ -90,6 +119,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             "511bb103",
             46.19,
             _ADE_512,
+            _SMALL,
         ),
         _mmseg(
             "segmenter_vit-b_mask_8x1_512x512_160k_ade20k",
@@ -97,6 +127,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             "bc533b08",
             49.6,
             _ADE_512,
+            _BASE,
         ),
         _mmseg(
             "segmenter_vit-l_mask_8x1_512x512_160k_ade20k",
@@ -104,6 +135,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
             "7ef345be",
             52.16,
             _ADE_640_MMSEG,
+            _LARGE,
         ),
     )
 }

@@ -1,0 +1,408 @@
+"""``benchmark``: time models with their reducers against the same models without."""
+
+import copy
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, cast
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+from rich.console import Console
+
+from ..data.base import SegmentationDataModule
+from ..data.demo import Demo
+from ..errors import CheckpointError, ConfigError, DataError, ExpediteError
+from ..evaluation.environment import describe_environment
+from ..evaluation.output import claim_output
+from ..files import write_atomically
+from ..profiling.benchmark import Benchmark, BenchmarkSettings
+from ..profiling.crops import CropSource, Samples
+from ..profiling.kernels import describe_kernels
+from ..profiling.sides import Compile, Precision
+from ..profiling.throughput import free_cached_memory, out_of_memory
+from ..profiling.timing import FEWEST_PAIRS
+from ..profiling.untrained import calibrate_queries, scale_queries, untrained_segmenter
+from ..profiling.whole_images import measure_whole_images
+from ..reducers import ACT
+from ..reporting.benchmark_tables import benchmark_csv, benchmark_table
+from ..segmenter import Architecture, Segmenter, build_segmenter, read_checkpoint
+from ..segmenter.weights import known_weights, resolve_checkpoint
+from .settings import CONFIG_OPTIONS, EvaluationCLI
+
+RESULTS_FILE = "benchmark.json"
+CSV_FILE = "benchmark.csv"
+TABLE_WIDTH = 110
+UNTRAINED_NOTE = (
+    "the weights are untrained: scores would be meaningless, and what a method that adapts to content (ACT) saves "
+    "depends on the weights"
+)
+
+
+logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else it has a word for each config
+
+
+class BenchmarkCLI(EvaluationCLI):
+    """The options of ``benchmark``, and one config's model and data."""
+
+    name = "benchmark"
+
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add how to measure."""
+        add = parser.add_argument
+        add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="auto takes a GPU where there is one")
+        add("--precision", type=Precision, default="32-true", help="as Lightning's trainer names it")
+        add("--batch_size", type=int | Literal["auto"], default="auto", help="images per batch of the throughput")
+        add("--input_size", type=int | str | None, default=None, help="side, or H,W, in pixels (the config's window)")
+        add("--compile", type=Compile, default=False, help="torch.compile on both sides: false, true or a mode")
+        add("--iterations", type=int, default=20, help="pairs of passes to time")
+        add("--seconds", type=float, default=60.0, help=f"time per config; {FEWEST_PAIRS} pairs are timed in any case")
+        add("--warmup", type=int, default=2, help="passes of each side before any is timed")
+        add("--threads", type=int | None, default=None, help="threads on the CPU (PyTorch's choice)")
+        add("--whole_images", type=int, default=2, help="images that are labelled whole, with reading; 0 skips that")
+        add("--untrained", type=bool, default=False, help="random weights instead of the checkpoint's")
+        add("--query_scale", type=float, default=1.0, help="factor of the encoder's query weights")
+        add("--act_gflops", type=float | None, default=None, help="find the factor that makes ACT cost so many GFLOPs")
+
+    def instantiate_trainer(self, **_: Any) -> Any:
+        """Make no trainer: what is timed here runs without one."""
+        return None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that hold for all configs, checked."""
+
+    settings: BenchmarkSettings
+    input_size: tuple[int, int] | None
+    whole_images: int
+    untrained: bool
+    query_scale: float
+    act_gflops: float | None
+    root_given: bool  # whether the user named the data's place: then it has to be there
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Benchmark every config; configs that fail are reported after the others are done."""
+    configs, words = split_configs(arguments)
+    if any(word.startswith("--trainer") for word in words):
+        raise ConfigError("benchmark runs without Lightning's trainer; give --device, --precision or --threads instead")
+    clis = [BenchmarkCLI([*before, *words]) for before in ([["--config", config] for config in configs] or [[]])]
+    options = read_options(clis[0].config, words)
+    if options.act_gflops is not None and not any(isinstance(cli.model.reducer, ACT) for cli in clis):
+        raise ConfigError("--act_gflops sets what ACT costs, but no config has the reducer ACT: leave it out")
+    if clis[0].config.threads is not None:
+        torch.set_num_threads(clis[0].config.threads)
+    output = Path(clis[0].config.output or Path("runs") / f"benchmark_{clis[0].output.name}")
+    claim_output(output, output / RESULTS_FILE, clis[0].config.overwrite)
+    results = Results(output, describe(clis, options), ModelCache())
+    for number, cli in enumerate(clis, start=1):
+        results.add(cli, options, f"[{number}/{len(clis)}] {config_name(cli)}")
+    return results.finish()
+
+
+def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the configs, each of which makes a row, from the words that apply to all of them."""
+    configs: list[str] = []
+    words: list[str] = []
+    given = iter(arguments)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option in CONFIG_OPTIONS:
+            configs.append(value if equals else next(given, ""))
+        else:
+            words.append("--untrained=true" if word == "--untrained" else word)
+    return configs, words
+
+
+def config_name(cli: BenchmarkCLI) -> str:
+    """Give the name of a config's row."""
+    return cli.output.name if not cli.config_files else cli.config_files[-1].stem
+
+
+def read_options(config: Any, words: Sequence[str]) -> Options:
+    """Check the options that hold for all configs.
+
+    Raises:
+        ConfigError: One of them is out of its range, or two contradict each other.
+    """
+    for name, least in (("iterations", FEWEST_PAIRS), ("warmup", 1), ("threads", 1), ("whole_images", 0)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} is {value}: it must be {least} or more")
+    if config.batch_size != "auto" and config.batch_size < 1:
+        raise ConfigError(f"--batch_size is {config.batch_size}: it must be auto or 1 or more")
+    for name in ("seconds", "query_scale", "act_gflops"):
+        value = getattr(config, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"--{name} is {value}: it must be above 0")
+    if config.act_gflops is not None and config.query_scale != 1:
+        raise ConfigError("--act_gflops finds the factor that --query_scale gives: leave one of them out")
+    return Options(
+        BenchmarkSettings(
+            choose_device(config.device),
+            config.precision,
+            config.batch_size,
+            config.compile,
+            config.iterations,
+            config.seconds,
+            config.warmup,
+        ),
+        read_size(config.input_size),
+        config.whole_images,
+        config.untrained,
+        config.query_scale,
+        config.act_gflops,
+        any(word.startswith(("--data.root", "--data.images")) for word in words),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn the option into a device that is there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: PyTorch sees no CUDA device here; give --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+def read_size(value: int | str | None) -> tuple[int, int] | None:
+    """Turn ``640`` or ``512,1024`` into height and width."""
+    if value is None:
+        return None
+    try:
+        sides = [int(part) for part in str(value).strip("[]()").split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ConfigError(f"--input_size is {value!r}: it must be a side or H,W in pixels, each 1 or more")
+    return sides[0], sides[-1]
+
+
+class ModelCache:
+    """Keeps the weights that were read last: configs in a row mostly share them."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._model: Segmenter | None = None
+
+    def load(self, module: Any, untrained: bool) -> Segmenter:
+        """Give a copy, in float32 on the CPU, of a config's model with its reducer.
+
+        Raises:
+            CheckpointError: The checkpoint is missing or damaged.
+            ReducerError: The reducer cannot apply to the model.
+        """
+        key = (module.checkpoint, module.weights_folder, module.convention, untrained)
+        if self._model is None or key != self._key:
+            self._model = None  # gone before the next one is read: two large models may not fit
+            self._model, self._key = (make_untrained if untrained else read_model)(module), key
+        model = copy.deepcopy(self._model)
+        model.reducer = module.reducer
+        return model
+
+
+def read_model(module: Any) -> Segmenter:
+    """Read the weights of a config."""
+    try:
+        path = resolve_checkpoint(module.checkpoint, module.weights_folder)
+    except CheckpointError as error:
+        if known_weights(module.checkpoint) is None:
+            raise
+        raise CheckpointError(f"{error} To measure speed alone, without these weights: --untrained true.") from error
+    return build_segmenter(read_checkpoint(path), None, module.convention)
+
+
+def make_untrained(module: Any) -> Segmenter:
+    """Make a config's model with random weights: of the sizes that its name stands for, or its file has."""
+    return untrained_segmenter(architecture_of(module), module.convention or "mmseg")
+
+
+def architecture_of(module: Any) -> Architecture:
+    """Give the sizes of a config's model, without its weights where it is a known one."""
+    known = known_weights(module.checkpoint)
+    if known is not None and known.architecture is not None:
+        return known.architecture
+    return read_checkpoint(resolve_checkpoint(module.checkpoint, module.weights_folder)).architecture
+
+
+@dataclass
+class Input:
+    """The data that a row was measured with."""
+
+    source: str
+    samples: Samples
+    crops: CropSource
+    notes: list[str] = field(default_factory=list)
+
+
+def open_data(data: SegmentationDataModule, module: Any) -> Samples:
+    """List a data set's images, with labels where there are any, resized as an evaluation does."""
+    # A data module asks the trainer for its model's protocol and for its share of the images.
+    stand_in = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0, accelerator=None)
+    data.trainer = cast(Trainer, stand_in)
+    try:
+        data.setup("test")
+        loader = data.test_dataloader()
+    except DataError:
+        data.setup("predict")
+        loader = data.predict_dataloader()
+    return cast(Samples, loader.dataset)
+
+
+def choose_input(cli: BenchmarkCLI, options: Options, window: tuple[int, int]) -> Input:
+    """Open a config's data set, or the demo scenes where it is not on this machine.
+
+    Raises:
+        DataError: The data set is damaged, or not at the place that the user named.
+    """
+    size = options.input_size or window
+    enlarge = options.input_size is not None
+    data = cli.datamodule
+    try:
+        samples = open_data(data, cli.model)
+    except DataError:
+        if options.root_given or data.root.exists():
+            raise
+        note = f"{type(data).__name__} is not at {data.root}: the input is the bundled demo scenes"
+        samples = open_data(Demo(short_side=max(size)), cli.model)
+        return Input("Demo", samples, CropSource(samples, size, enlarge=True), [note])
+    return Input(type(data).__name__, samples, CropSource(samples, size, enlarge))
+
+
+def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Measure one config.
+
+    Returns:
+        Its row of the results, with the notes that apply to it as ``notes``.
+    """
+    module, settings = cli.model, options.settings
+    progress("loading")
+    model = cache.load(module, options.untrained)
+    windows = module._settle_windows(model)
+    given = choose_input(cli, options, (windows.window, windows.window))
+    model.to(settings.device)
+    scale = set_queries(model, given, options, progress)
+    benchmark = Benchmark(model, given.crops, settings, progress)
+    figures = benchmark.measure()
+    share = None
+    if options.whole_images:
+        progress("whole images")
+        share = measure_whole_images(
+            given.samples, options.whole_images, benchmark.sides[-1], windows, benchmark.stopwatch
+        )
+    return {
+        "config": config_name(cli),
+        "reducer": reducer_settings(cli.config.model.reducer),
+        "model": {"checkpoint": module.checkpoint, "untrained": options.untrained, "query_scale": scale},
+        "input": {"source": given.source, "size": list(given.crops.size), "crops": given.crops.count},
+        **figures,
+        "test_share": share,
+        "notes": [*given.notes, *([UNTRAINED_NOTE] if options.untrained else [])],
+    }
+
+
+def set_queries(model: Segmenter, given: Input, options: Options, progress: Callable[[str], None]) -> float:
+    """Scale the queries as the options say; gives the factor."""
+    if options.act_gflops is None or not isinstance(model.reducer, ACT):
+        if options.query_scale != 1:
+            scale_queries(model, options.query_scale)
+        return options.query_scale
+    progress("scaling the queries")
+    return calibrate_queries(model, given.crops.batch(0, 1).to(options.settings.device), options.act_gflops)
+
+
+def reducer_settings(reducer: Any) -> dict[str, Any] | None:
+    """Give a reducer's class and settings as JSON takes them."""
+    if reducer is None:
+        return None
+    settings: dict[str, Any] = json.loads(json.dumps(reducer.as_dict(), default=str))
+    return settings
+
+
+def describe(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
+    """Give what holds for all rows: environment and settings."""
+    settings = options.settings
+    stand_in = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=settings.device), precision=settings.precision, world_size=1
+    )
+    return {
+        "kind": "benchmark",
+        "environment": {
+            **describe_environment(cast(Trainer, stand_in)),
+            "kernels": describe_kernels(settings.device),
+        },
+        "settings": {
+            "configs": [config_name(cli) for cli in clis],
+            "device": str(settings.device),
+            "precision": settings.precision,
+            "batch_size": settings.batch_size,
+            "input_size": options.input_size and list(options.input_size),
+            "compile": settings.compiled,
+            "iterations": settings.iterations,
+            "seconds": settings.seconds,
+            "warmup": settings.warmup,
+            "whole_images": options.whole_images,
+            "untrained": options.untrained,
+            "query_scale": options.query_scale,
+            "act_gflops": options.act_gflops,
+        },
+    }
+
+
+class Results:
+    """The rows so far; written after each, so that an interruption loses at most the row in hand."""
+
+    def __init__(self, output: Path, common: dict[str, Any], cache: ModelCache) -> None:
+        self.output = output
+        self.content = {**common, "notes": [], "rows": [], "failed": []}
+        self.cache = cache
+
+    def add(self, cli: BenchmarkCLI, options: Options, title: str) -> None:
+        """Measure a config and write its row, or remember why there is none."""
+        progress = partial(_say, title)
+        try:
+            row = measure(cli, options, self.cache, progress)
+        except ExpediteError as error:
+            self._fail(config_name(cli), str(error))
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            free_cached_memory()
+            self._fail(config_name(cli), "memory ran out; give a smaller --input_size or another --precision")
+        else:
+            notes = [note for note in row.pop("notes") if note not in self.content["notes"]]
+            self.content["notes"] += notes
+            self.content["rows"].append(row)
+            self._write()
+
+    def finish(self) -> int:
+        """Show the table, and the errors after it; gives the exit status."""
+        if self.content["rows"]:
+            self._write()
+            console = Console()
+            if not console.is_terminal:
+                console.width = max(console.width, TABLE_WIDTH)  # rich takes a file for a narrow terminal
+            console.print(benchmark_table(self.content))
+            print(f"results are in {self.output / RESULTS_FILE} and {self.output / CSV_FILE}")
+        for failure in self.content["failed"]:
+            print(f"error: {failure['config']}: {failure['error']}", file=sys.stderr)
+        return 2 if self.content["failed"] else 0
+
+    def _fail(self, config: str, error: str) -> None:
+        self.content["failed"].append({"config": config, "error": error})
+
+    def _write(self) -> None:
+        write_atomically(self.output / RESULTS_FILE, json.dumps(self.content, indent=1, allow_nan=False).encode())
+        write_atomically(self.output / CSV_FILE, benchmark_csv(self.content).encode())
+
+
+def _say(title: str, text: str) -> None:
+    print(f"{title}: {text}", file=sys.stderr, flush=True)

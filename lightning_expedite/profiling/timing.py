@@ -1,0 +1,135 @@
+"""Timing of one or two calls in turns, and the statistics of what was timed."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+FEWEST_PAIRS = 5  # whatever the time budget says: a median of fewer tells nothing
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+class Stopwatch:
+    """Times calls on a device, each alone: a GPU is idle when one begins, and is waited for after it has ended.
+
+    Args:
+        device: Where the calls compute.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Time one call."""
+        return self.timed(call)[0]
+
+    def timed(self, call: Callable[[], Result]) -> tuple[float, Result]:
+        """Time one call in seconds and give its result; on CUDA between two events, without the host's waiting."""
+        if self.device.type != "cuda":
+            start = time.perf_counter()
+            result = call()
+            return time.perf_counter() - start, result
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(self.device)
+        first.record()
+        result = call()
+        last.record()
+        torch.cuda.synchronize(self.device)
+        return first.elapsed_time(last) / 1000, result
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often to time: ``pairs`` times, or fewer where ``seconds`` are over, but never below `FEWEST_PAIRS`."""
+
+    pairs: int
+    seconds: float
+
+    def rounds(self) -> Iterator[int]:
+        """Count the rounds until the budget is used."""
+        start = time.perf_counter()
+        for done in range(max(self.pairs, FEWEST_PAIRS)):
+            if done >= FEWEST_PAIRS and time.perf_counter() - start >= self.seconds:
+                return
+            yield done
+
+
+def time_in_turns(
+    sides: Sequence[Callable[[Input], object]],
+    prepare: Callable[[int], Input],
+    stopwatch: Stopwatch,
+    budget: Budget,
+) -> list[list[float]]:
+    """Time several functions in turns (A B A B ...), so that a drift of the machine meets all of them.
+
+    Args:
+        sides: What to time.
+        prepare: Makes the input of a round from its number, untimed; all sides get the same.
+        stopwatch: Times them.
+        budget: How often.
+
+    Returns:
+        Seconds of every round, one list a side.
+    """
+    seconds: list[list[float]] = [[] for _ in sides]
+    for number in budget.rounds():
+        given = prepare(number)
+        for side, times in zip(sides, seconds, strict=True):
+            times.append(stopwatch.seconds(partial(side, given)))
+    return seconds
+
+
+def quantiles(values: Sequence[float], *shares: float) -> list[float]:
+    """Give quantiles, interpolated linearly between the sorted values."""
+    result: list[float] = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor(shares).double()).tolist()
+    return result
+
+
+def describe_latency(seconds: Sequence[float]) -> dict[str, Any]:
+    """Give median, quartiles and 95th percentile in milliseconds, and of how many."""
+    median, first, third, p95 = (1000 * value for value in quantiles(seconds, 0.5, 0.25, 0.75, 0.95))
+    return {"median_ms": median, "q1_ms": first, "q3_ms": third, "p95_ms": p95, "n": len(seconds)}
+
+
+def describe_speedup(unreduced: Sequence[float], reduced: Sequence[float]) -> dict[str, Any]:
+    """Give median, quartiles and range of the ratios within each pair, and how many pairs there are."""
+    ratios = [one / other for one, other in zip(unreduced, reduced, strict=True)]
+    median, first, third = quantiles(ratios, 0.5, 0.25, 0.75)
+    return {"median": median, "q1": first, "q3": third, "min": min(ratios), "max": max(ratios), "pairs": len(ratios)}
+
+
+@contextmanager
+def accumulated(stopwatch: Stopwatch, owner: object, method: str) -> Iterator[list[float]]:
+    """Time every call of an object's method inside the block.
+
+    Args:
+        stopwatch: Times the calls.
+        owner: The object; its method is replaced until the block ends.
+        method: The method's name.
+
+    Yields:
+        Seconds of each call.
+    """
+    seconds: list[float] = []
+    original = getattr(owner, method)
+    replaced = vars(owner).get(method)
+
+    def timed(*args: Any, **named: Any) -> Any:
+        took, result = stopwatch.timed(partial(original, *args, **named))
+        seconds.append(took)
+        return result
+
+    setattr(owner, method, timed)
+    try:
+        yield seconds
+    finally:
+        if replaced is None:
+            delattr(owner, method)
+        else:
+            setattr(owner, method, replaced)
