@@ -11,6 +11,6 @@ def region(name: str) -> AbstractContextManager[object]:
     Args:
         name: Such as ``embed``, ``block 3``, ``cluster: assign`` or ``decoder``.
     """
-    if torch.compiler.is_compiling() or not torch.autograd._profiler_enabled():
+    if torch.compiler.is_compiling() or not torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
         return nullcontext()
     return torch.profiler.record_function(f"expedite: {name}")

@@ -1,5 +1,6 @@
 """Token clustering and reconstruction (Liang et al. 2022, "Expediting Large-Scale Vision Transformer ...")."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ReducerError
+from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
 from .distances import (
@@ -14,8 +16,10 @@ from .distances import (
     rebuild,
     reconstruction_multiply_adds,
     reconstruction_weights,
-    squared_distances,
+    squared_norms,
 )
+
+ROWS_OF_A_BAND = 4  # rows of clusters that a CPU handles at once; see docs/performance.md
 
 
 class TokenClustering(Reducer):
@@ -132,34 +136,95 @@ def cluster(
     Returns:
         Centroids ``(B, h * w, C)`` in float32 or wider.
     """
-    image = tokens.transpose(1, 2).unflatten(2, token_grid)
-    centroids = F.adaptive_avg_pool2d(image, cluster_grid).flatten(2).transpose(1, 2)
-    far = outside_neighbourhood(token_grid, cluster_grid, settings.window_size, tokens.device)
+    bands = neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
+    with region("cluster: start"):
+        centroids = pool(tokens, token_grid, cluster_grid)
     for _ in range(settings.iterations):
-        logits = squared_distances(tokens, centroids).mul_(-settings.temperature)
-        affinity = logits.masked_fill_(far, -torch.inf).softmax(dim=-1)
-        mass = affinity.sum(dim=1).clamp_min(1e-16)[..., None]
-        centroids = affinity.transpose(1, 2) @ tokens / mass
+        with region("cluster: iteration"):
+            centroids = update(tokens, centroids, bands, settings.temperature)
     return centroids
 
 
+def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], temperature: float) -> Tensor:
+    """Assign tokens ``(B, N, C)`` softly to centroids ``(B, S, C)`` and give the centroids that follow.
+
+    The squared norm of a token is the same for all clusters and drops out of the softmax.
+    """
+    bias = squared_norms(centroids).mul_(-temperature)[:, None, :]
+    sums, mass = torch.zeros_like(centroids), torch.zeros_like(bias)
+    for band in bands:
+        some, near = tokens[:, band.tokens], centroids[:, band.clusters]
+        logits = torch.baddbmm(bias[..., band.clusters], some, near.transpose(1, 2), alpha=2 * temperature)
+        affinity = logits.masked_fill_(band.far, -torch.inf).softmax(dim=-1)
+        mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True)
+        sums[:, band.clusters].baddbmm_(affinity.transpose(1, 2), some)
+    return sums.div_(mass.clamp_min_(1e-16).transpose(1, 2))
+
+
+def pool(tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int]) -> Tensor:
+    """Pool tokens ``(B, H * W, C)`` adaptively to ``(B, h * w, C)``, first rows, then columns."""
+    (height, width), (rows, columns) = token_grid, cluster_grid
+    pooled = shares(height, rows, tokens) @ tokens.unflatten(1, token_grid).flatten(2)
+    pooled = shares(width, columns, tokens) @ pooled.unflatten(2, (width, -1)).flatten(0, 1)
+    return pooled.reshape(len(tokens), rows * columns, -1)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Rows of tokens, the rows of clusters within their reach, and which of these they may not join one by one."""
+
+    tokens: slice
+    clusters: slice
+    far: Tensor  # boolean (tokens, clusters)
+
+
 @lru_cache(maxsize=32)
-def outside_neighbourhood(
+def neighbourhood_bands(
     token_grid: tuple[int, int], cluster_grid: tuple[int, int], window_size: int, device: torch.device
-) -> Tensor:
-    """Tell which clusters a token may not join: boolean ``(H * W, h * w)``."""
-    far = [
-        (home_clusters(tokens, clusters)[:, None] - torch.arange(clusters)).abs() > window_size // 2
-        for tokens, clusters in zip(token_grid, cluster_grid, strict=True)
-    ]
-    rows, columns = far
-    return (rows[:, None, :, None] | columns[None, :, None, :]).flatten(2).flatten(0, 1).to(device)
+) -> tuple[Band, ...]:
+    """Cut the token grid into bands of rows, each with the rows of clusters in its reach.
+
+    On a CPU a band has few rows, so that little is computed in vain; elsewhere one band holds all: many small
+    products would take longer than one large one.
+    """
+    reach = window_size // 2
+    homes = [home_clusters(tokens, clusters) for tokens, clusters in zip(token_grid, cluster_grid, strict=True)]
+    far_rows, far_columns = (
+        (home[:, None] - torch.arange(clusters)).abs() > reach
+        for home, clusters in zip(homes, cluster_grid, strict=True)
+    )
+    rows, columns = cluster_grid
+    step = ROWS_OF_A_BAND if device.type == "cpu" else rows
+    bands = []
+    for start in range(0, rows, step):
+        inside = ((homes[0] >= start) & (homes[0] < start + step)).nonzero().flatten()
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        low, high = max(start - reach, 0), min(start + step + reach, rows)
+        far = far_rows[first:last, None, low:high, None] | far_columns[None, :, None, :]
+        bands.append(
+            Band(
+                slice(first * token_grid[1], last * token_grid[1]),
+                slice(low * columns, high * columns),
+                far.flatten(2).flatten(0, 1).to(device),
+            )
+        )
+    return tuple(bands)
 
 
 def home_clusters(tokens: int, clusters: int) -> Tensor:
     """Give the home cluster of each token along one side: nearest-neighbour upsampling of the indices."""
     index = torch.arange(clusters, dtype=torch.float32)[None, None]
     return F.interpolate(index, tokens, mode="nearest")[0, 0].long()
+
+
+def shares(tokens: int, clusters: int, like: Tensor) -> Tensor:
+    """Give what each token of one side adds to each cluster's mean in adaptive pooling: ``(clusters, tokens)``."""
+    return _shares(tokens, clusters, like.device).to(like.dtype)
+
+
+@lru_cache(maxsize=32)
+def _shares(tokens: int, clusters: int, device: torch.device) -> Tensor:
+    return F.adaptive_avg_pool1d(torch.eye(tokens, dtype=torch.float64)[None], clusters)[0].T.contiguous().to(device)
 
 
 def strongest_cluster(reduction: ClusterReduction) -> Tensor:

@@ -1,27 +1,31 @@
 """Distances between tokens and the reconstruction of dropped tokens from kept ones.
 
 Both run in float32 at least, whatever the model's precision: a difference of squares in bfloat16 keeps no digit.
+Only the products of two tokens run on the half-precision matrix units where there are any: two bfloat16 numbers
+multiply exactly in float32, in which those units add up.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
 _HALF = (torch.float16, torch.bfloat16)
 P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def widen(value: T) -> T:
+    """Give a tensor of half precision as float32, and everything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
 
 
 def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """Run ``function`` outside autocast, with tensors of half precision as float32."""
-
-    def widen(value: object) -> object:
-        return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -33,14 +37,59 @@ def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return wrapped
 
 
-@in_float32
+def dot_products(tokens: Tensor, others: Tensor, exact: torch.dtype | None = None) -> Tensor:
+    """Give the dot products of tokens in float32 or wider, on half-precision units where that loses nothing.
+
+    Args:
+        tokens: ``(B, N, C)``.
+        others: ``(B, S, C)``.
+        exact: Type that holds both without loss, where it is not their own.
+
+    Returns:
+        ``(B, N, S)``. Products of half-precision numbers are added up in float32, which is no less exact than
+        converting them first.
+    """
+    if exact is None:
+        exact = tokens.dtype if tokens.dtype == others.dtype else torch.float32
+    device = tokens.device.type
+    with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
+        if exact in _HALF and device == "cuda":
+            return torch.bmm(tokens.to(exact), others.to(exact).transpose(1, 2), out_dtype=torch.float32)
+        tokens, others = widen(tokens), widen(others)
+        if exact == torch.bfloat16 and device == "cpu" and not torch.compiler.is_compiling():
+            products = tokens.new_empty(len(tokens), tokens.shape[1], others.shape[1])
+            with bfloat16_matrix_units():  # which oneDNN uses for single matrices alone, not for batches of them
+                for one, other, product in zip(tokens, others, products, strict=True):
+                    torch.mm(one, other.T, out=product)
+            return products
+        return tokens @ others.transpose(1, 2)
+
+
+@contextmanager
+def bfloat16_matrix_units() -> Iterator[None]:
+    """Let the CPU multiply float32 matrices on its bfloat16 units, adding up in float32."""
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+def squared_norms(tokens: Tensor) -> Tensor:
+    """Give the squared Euclidean norms ``(B, N)`` of ``(B, N, C)`` in float32 or wider."""
+    return torch.linalg.vector_norm(tokens, dim=-1, dtype=torch.promote_types(tokens.dtype, torch.float32)).square()
+
+
 def squared_distances(tokens: Tensor, others: Tensor) -> Tensor:
-    """Give the squared Euclidean distances ``(B, N, S)`` of ``(B, N, C)`` to ``(B, S, C)``."""
-    norms = tokens.square().sum(-1)[:, :, None] + others.square().sum(-1)[:, None, :]
-    return torch.baddbmm(norms, tokens, others.transpose(1, 2), alpha=-2).clamp_min(0)
+    """Give the squared Euclidean distances ``(B, N, S)`` of ``(B, N, C)`` to ``(B, S, C)`` in float32 or wider."""
+    distances = dot_products(tokens, others).mul_(-2)
+    distances += squared_norms(tokens)[:, :, None]
+    distances += squared_norms(others)[:, None, :]
+    return distances.clamp_min_(0)
 
 
-@in_float32
 def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, neighbours: int) -> Tensor:
     """Weights that rebuild tokens from kept ones (Liang et al. 2022, section 3.3).
 
@@ -56,9 +105,10 @@ def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, nei
     Returns:
         ``(B, Q, S)`` in float32.
     """
-    weights = torch.exp(-temperature * squared_distances(tokens, kept))
+    weights = squared_distances(tokens, kept).mul_(-temperature).exp_()
     smallest = weights.topk(min(neighbours, kept.shape[1]), dim=-1).values[..., -1:]
-    return F.normalize(weights.where(weights >= smallest, 0.0), dim=-1)
+    weights.masked_fill_(weights < smallest, 0.0)
+    return weights.div_(torch.linalg.vector_norm(weights, dim=-1, keepdim=True).clamp_min_(1e-12))
 
 
 def reconstruction_multiply_adds(tokens: int, kept: int, neighbours: int, width: int) -> int:

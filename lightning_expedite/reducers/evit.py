@@ -22,6 +22,7 @@ from .base import (
 )
 from .checks import check_location, check_positive
 from .distances import in_float32, rebuild, reconstruction_multiply_adds, reconstruction_weights
+from .picking import take
 
 
 class EViT(Reducer):
@@ -126,8 +127,7 @@ class EViTReduction(Reduction):
             self.settings.neighbours,
         )
         ordered = torch.cat((kept, rebuild(weights, kept).to(kept.dtype)), dim=1)
-        places = torch.cat((drop.kept, drop.dropped), dim=1)
-        return torch.empty_like(ordered).scatter(1, places[..., None].expand_as(ordered), ordered)
+        return take(ordered, torch.cat((drop.kept, drop.dropped), dim=1).argsort(dim=1))
 
     def multiply_adds(self, width: int) -> int:
         """Count the reconstruction of what each layer dropped."""
@@ -163,8 +163,3 @@ class ClassAttention(nn.Module):
 def class_attention(query: Tensor, key: Tensor) -> Tensor:
     """Attention ``(B, N)``, averaged over heads, of a scaled query ``(B, heads, D)`` to keys ``(B, heads, N, D)``."""
     return (key @ query[..., None]).squeeze(-1).softmax(dim=-1).mean(dim=1)
-
-
-def take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Pick tokens ``(B, k, C)`` of ``(B, N, C)`` by index ``(B, k)``."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

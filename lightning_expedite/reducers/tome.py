@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual
-from .distances import in_float32
+from .distances import dot_products, squared_norms, widen
+from .picking import across_images, take
 
 
 class ToMe(Reducer):
@@ -69,16 +70,23 @@ class Matching:
 
     def merge(self, tokens: Tensor) -> Tensor:
         """Average the members of each group: ``(B, N, C)`` to ``(B, size, C)``."""
-        batch, _, channels = tokens.shape
-        index = self.group[..., None].expand_as(tokens)
-        sums = tokens.new_zeros(batch, self.size, channels).scatter_add(1, index, tokens)
-        ones = torch.ones_like(self.group, dtype=tokens.dtype)
-        members = tokens.new_zeros(batch, self.size).scatter_add(1, self.group, ones)
-        return sums / members[..., None]
+        batch = len(tokens)
+        members = torch.zeros(batch, self.size, dtype=torch.long, device=tokens.device)
+        members.scatter_add_(1, self.group, torch.ones_like(self.group))
+        order = self.group.argsort(dim=1)
+        share = members.to(tokens.dtype).reciprocal().gather(1, self.group.gather(1, order))
+        merged = F.embedding_bag(  # sums rows of a table in runs: tokens in the order of their groups
+            across_images(order, tokens.shape[1]).flatten(),
+            tokens.flatten(0, 1),
+            (members.flatten().cumsum(0) - members.flatten()),
+            mode="sum",
+            per_sample_weights=share.flatten(),
+        )
+        return merged.unflatten(0, (batch, self.size))
 
     def restore(self, merged: Tensor) -> Tensor:
         """Copy each group's token to all its members: ``(B, size, C)`` to ``(B, N, C)``."""
-        return merged.gather(1, self.group[..., None].expand(-1, -1, merged.shape[-1]))
+        return take(merged, self.group)
 
 
 def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
@@ -93,29 +101,26 @@ def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
         Groups in the order: sources that stay alone by index, then destinations.
     """
     best, destination = best_matches(tokens, layout.prefix)
-    order = best.argsort(dim=1, descending=True)
-    alone = order[:, merged:].sort(dim=1).values
-    stay = alone.shape[1]
-    sources = stay + destination  # every source's group if it merges, ...
-    sources = sources.scatter(1, alone, torch.arange(stay, device=tokens.device).expand_as(alone))  # ... or not
-    group = sources.new_empty(tokens.shape[:2])
-    group[:, ::2] = sources
-    group[:, 1::2] = stay + torch.arange(tokens.shape[1] // 2, device=tokens.device)
-    return Matching(group, stay + tokens.shape[1] // 2)
+    stay, destinations = best.shape[1] - merged, tokens.shape[1] // 2
+    alone = torch.ones_like(best, dtype=torch.bool).scatter_(1, best.topk(merged, sorted=False).indices, False)
+    group = destination.new_empty(tokens.shape[:2])
+    group[:, ::2] = torch.where(alone, alone.cumsum(1) - 1, stay + destination)
+    group[:, 1::2] = torch.arange(stay, stay + destinations, device=tokens.device)
+    return Matching(group, stay + destinations)
 
 
 def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """Each source's best cosine similarity and its destination, both ``(B, ceil(N / 2))``."""
-    similarity = cosine_similarity(tokens[:, ::2], tokens[:, 1::2])
-    if prefix > 1:  # token 1 is a distillation token: no destination
+    """Each source's best cosine similarity and its destination, both ``(B, ceil(N / 2))``.
+
+    Class and distillation tokens have similarity -inf, and are nobody's destination.
+    """
+    first = 2 * -(-prefix // 2)  # the first source that is a patch
+    wide = tokens if tokens.is_cuda else widen(tokens)  # CPUs convert in every use, GPUs within a kernel
+    scale = squared_norms(wide).clamp_min(1e-24).rsqrt()
+    similarity = dot_products(wide[:, first::2], wide[:, 1::2], exact=tokens.dtype)
+    similarity *= scale[:, None, 1::2]
+    if prefix > 1:  # token 1 is a distillation token
         similarity[:, :, 0] = -torch.inf
-    if prefix > 0:  # token 0 is the class token
-        similarity[:, 0] = -torch.inf
     best, destination = similarity.max(dim=-1)
-    return best, destination
-
-
-@in_float32
-def cosine_similarity(sources: Tensor, destinations: Tensor) -> Tensor:
-    """Cosine similarities ``(B, N, M)`` of ``(B, N, C)`` and ``(B, M, C)``."""
-    return F.normalize(sources, dim=-1) @ F.normalize(destinations, dim=-1).transpose(1, 2)
+    best *= scale[:, first::2]  # which changes nothing about the destination
+    return F.pad(best, (first // 2, 0), value=-torch.inf), F.pad(destination, (first // 2, 0))
