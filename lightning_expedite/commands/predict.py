@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from ..evaluation.output import claim_output
+from ..evaluation.output import claim_output, keep_traces
 from ..evaluation.predictions import LABELS_FOLDER, PredictionWriter
 from ..files import write_atomically
 from .settings import EvaluationCLI
@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     if cli.trainer.is_global_zero:
         claim_output(cli.output, cli.output / LABELS_FOLDER, cli.config.overwrite)
         write_atomically(cli.output / "predict.yaml", cli.resolved_config().encode())
+    keep_traces(cli.trainer, cli.output)
     cli.trainer.callbacks.append(PredictionWriter(cli.output, cli.config.overlay))  # type: ignore[attr-defined]
     cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if cli.trainer.is_global_zero:

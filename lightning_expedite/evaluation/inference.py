@@ -15,8 +15,8 @@ from ..segmenter.model import Segmenter
 from .upsampling import interpolate_rows
 from .windows import WindowPlan, plan_windows, size_for_windows
 
-BAND_BYTES = 8 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
-GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
+BAND_BYTES = 4 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
+GPU_BANDS = 64  # as much more on a GPU, where few large kernels are faster
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Is entered around each part of the work, which it gets the name of: ``windows``, ``upsample + argmax``, ``score``."""
@@ -125,18 +125,26 @@ class SlidingWindow:
         enlarged = size_for_windows(size, self.window, self.placement)
         return plan_windows(enlarged, self.window, self.stride, self.placement)
 
-    def window_logits(self, model: Segmenter, image: Tensor) -> WindowLogits:
-        """Run the model on all windows of a normalised image ``(3, h, w)``."""
+    def crops(self, image: Tensor) -> Tensor:
+        """Cut all windows ``(n, 3, h, w)`` out of a normalised image ``(3, h, w)``, in the order of the plan."""
+        plan, image = self._fit(image)
+        return cut(image, plan.origins, plan.window)
+
+    def _fit(self, image: Tensor) -> tuple[WindowPlan, Tensor]:
         plan = self.plan((image.shape[1], image.shape[2]))
         if plan.image != image.shape[1:]:
             image = F.interpolate(image[None], plan.image, mode="bilinear")[0]
+        return plan, image
+
+    def window_logits(self, model: Segmenter, image: Tensor) -> WindowLogits:
+        """Run the model on all windows of a normalised image ``(3, h, w)``."""
+        plan, image = self._fit(image)
         height, width = plan.window
         logits: Tensor | None = None
         unreduced: int | Tensor = 0
         for start in range(0, len(plan.origins), self.batch_size):
             origins = plan.origins[start : start + self.batch_size]
-            crops = torch.stack([image[:, top : top + height, left : left + width] for top, left in origins])
-            part, flags = self.forward(model, crops)
+            part, flags = self.forward(model, cut(image, origins, plan.window))
             if logits is None:
                 logits = part.new_empty(len(plan.origins), *part.shape[1:])
             # A copy in any case: what a CUDA graph returns is overwritten by its next run.
@@ -144,6 +152,12 @@ class SlidingWindow:
             unreduced = unreduced + (flags.sum() if isinstance(flags, Tensor) else len(origins) * int(flags))
         assert logits is not None, "a plan has at least one window"
         return WindowLogits(plan, logits, model.upsampled_size(height, width), unreduced)
+
+
+def cut(image: Tensor, origins: Sequence[tuple[int, int]], size: tuple[int, int]) -> Tensor:
+    """Cut windows ``(n, C, h, w)`` of one size out of an image ``(C, H, W)``, given their top left corners."""
+    height, width = size
+    return torch.stack([image[:, top : top + height, left : left + width] for top, left in origins])
 
 
 def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> Tensor:

@@ -12,9 +12,10 @@ from ..errors import ConfigError
 from ..metrics import SUMMARY, Scores, SegmentationScores, class_counts
 from ..protocol import Protocol, usual_stride
 from ..reducers import Reducer
+from ..regions import region
 from ..segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol
 from ..segmenter.weights import resolve_checkpoint
-from .inference import Prediction, SlidingWindow
+from .inference import Prediction, SlidingWindow, Stage
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class SegmenterModule(LightningModule):
         self.scores: SegmentationScores | None = None
         self.result: Scores | None = None
         self.images: list[ImageResult] = []
+        self.stage: Stage = region  # entered around the parts of the work; a profiler may put its own here
         self._protocol: Protocol | None = None
 
     @property
@@ -112,9 +114,12 @@ class SegmenterModule(LightningModule):
             prediction = self.label(sample)
             assert sample["label"] is not None, "test data have labels"
             counter = self._counter()
-            target = sample["label"].to(prediction.labels.device)
-            counts = class_counts(prediction.labels[None], target[None], counter.num_classes, counter.ignore_index)[0]
-            counter.add_counts(counts)
+            with self.stage("score"):
+                target = sample["label"].to(prediction.labels.device)
+                counts = class_counts(prediction.labels[None], target[None], counter.num_classes, counter.ignore_index)[
+                    0
+                ]
+                counter.add_counts(counts)
             self.images.append(
                 ImageResult(
                     sample["index"],
@@ -141,7 +146,7 @@ class SegmenterModule(LightningModule):
         assert self.model is not None, "configure_model() comes first"
         assert self.sliding_window is not None
         views = [(view["image"], view["mirrored"]) for view in sample["views"]]
-        return self.sliding_window.predict(self.model, views, (sample["size"][0], sample["size"][1]))
+        return self.sliding_window.predict(self.model, views, (sample["size"][0], sample["size"][1]), self.stage)
 
     def _counter(self) -> SegmentationScores:
         assert self.scores is not None, "configure_model() comes first"

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from pytorch_lightning import Trainer
+from pytorch_lightning.profilers import Profiler
+
 from ..errors import OutputError
 
 
@@ -23,3 +26,10 @@ def claim_output(output: Path, result: Path, overwrite: bool) -> None:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"--output {output} cannot be made a folder: {error.strerror}") from error
+
+
+def keep_traces(trainer: Trainer, output: Path) -> None:
+    """Let the trainer's profiler, if it names no folder of its own, write to a run's output folder."""
+    profiler: Profiler = trainer.profiler  # type: ignore[attr-defined]
+    if profiler.dirpath is None:
+        profiler.dirpath = output

@@ -14,6 +14,7 @@ from rich.console import Console
 from ..data.base import SegmentationDataModule
 from ..files import write_atomically
 from ..metrics import SUMMARY, Scores, scores_of
+from ..profiling.callbacks import profile_of
 from ..reporting.tables import class_table, summary_table
 from .environment import describe_environment
 from .module import ImageResult, SegmenterModule
@@ -52,6 +53,7 @@ class ResultsWriter(Callback):
             **describe_scores(pl_module.result, data.classes),
             **describe_images(pl_module.images, total=len(loader.dataset)),
             "seconds": time.perf_counter() - self._start,
+            **describe_profile(trainer),
             "protocol": describe_protocol(pl_module, data),
             "config": yaml.safe_load(self.config),
             "environment": describe_environment(trainer),
@@ -78,6 +80,12 @@ def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, A
         "prediction": scores["prediction"].tolist(),
         "label": scores["label"].tolist(),
     }
+
+
+def describe_profile(trainer: Trainer) -> dict[str, Any]:
+    """Give what the profilers among the callbacks measured; nothing where there are none."""
+    profile = profile_of(trainer)
+    return {"profile": profile} if profile else {}
 
 
 def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> dict[str, Any]:

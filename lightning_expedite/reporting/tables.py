@@ -31,8 +31,26 @@ def summary_table(results: dict[str, Any], output: Path) -> Table:
     if not results["complete"]:
         of = f"{results['images']} of {results['images_total']} images"
         table.add_row("INCOMPLETE", f"only {of}: these are not the data set's scores", style="bold red")
+    for name, text in profile_rows(results.get("profile", {})):
+        table.add_row(name, text)
     table.add_row("results", str(output / "results.json"))
     return table
+
+
+def profile_rows(profile: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give the main figures of the profilers that took part in a run, as rows of the summary."""
+    rows = []
+    latency, flops, memory = (profile.get(name, {}) for name in ("latency", "flops", "memory"))
+    if latency.get("images"):
+        median, model = latency["per_image"]["median_ms"], 100 * latency["model_share"]
+        rows.append(("latency", f"{median:.1f} ms an image (median), {model:.1f} % of the time in the model"))
+    if "gflops_per_image" in flops:
+        less = f"{flops['reduction_percent']:.1f} % less than unreduced"
+        rows.append(("GFLOPs", f"{flops['gflops_per_image']:.2f} an image, {less}"))
+    peak = memory.get("peak_allocated_mib", memory.get("host_peak_mib"))
+    if peak is not None:
+        rows.append(("memory", f"{peak:,.0f} MiB at most"))
+    return rows
 
 
 def percent(value: float | None) -> str:

@@ -1,0 +1,171 @@
+"""Lightning callbacks that count the multiply-adds of a whole ``test`` run and measure its memory."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..data.samples import Sample
+from ..evaluation.module import SegmenterModule
+from ..reducers import Reducer
+from ..segmenter.model import Segmenter
+from .callbacks import RunProfiler
+from .flops import count_multiply_adds
+
+MEBIBYTE = 1 << 20
+Size = tuple[int, int]  # height and width of a window
+
+
+class FlopsProfiler(RunProfiler):
+    """Counts multiply-adds in the convention of the published tables (FLOPs there); see `count_multiply_adds`.
+
+    Nothing is computed for it: each size of window is counted once, on the ``meta`` device, in a few tenths of
+    a second. Where the number depends on the image (ACT), it is counted in one more pass of the first window of each
+    size after the warm-up, and stands for all windows of that size.
+
+    Args:
+        warmup: Batches at the start of a run before a window is counted whose number depends on it; the images of
+            all batches are part of the figures.
+    """
+
+    section = "flops"
+
+    def begin(self, module: SegmenterModule) -> None:
+        """Start without windows."""
+        assert module.model is not None
+        self._windows: Counter[Size] = Counter()
+        self._counts: dict[Size, tuple[int, int]] = {}  # per window: with the reducer, without
+        self._images = 0
+        self._estimated = False
+        with torch.device("meta"):
+            self._twin = Segmenter(module.model.architecture, module.model.convention.name)
+
+    def after_batch(self, module: SegmenterModule, samples: list[Sample], index: int) -> None:
+        """Count the windows by size, and the multiply-adds of sizes that are new."""
+        assert module.model is not None
+        assert module.sliding_window is not None
+        self._images += len(samples)
+        for image in (view["image"] for sample in samples for view in sample["views"]):
+            plan = module.sliding_window.plan((image.shape[1], image.shape[2]))
+            self._windows[plan.window] += len(plan.origins)
+            if plan.window in self._counts:
+                continue
+            reduced = self._without_computing(plan.window, module.model.reducer)
+            if reduced is None and index >= self.warmup:
+                self._estimated = True
+                reduced = count_multiply_adds(module.model, module.sliding_window.crops(image)[0][None])
+            unreduced = self._without_computing(plan.window, None)
+            if reduced is not None and unreduced is not None:
+                self._counts[plan.window] = (reduced, unreduced)
+
+    def finish(self, module: SegmenterModule) -> "WindowCounts":
+        """Give the windows by size and what each costs."""
+        return WindowCounts(self._images, self._windows, self._counts, self._estimated)
+
+    def combine(self, parts: list["WindowCounts"]) -> dict[str, Any]:
+        """Add up the windows of all processes; what a size costs is told by the first that counted it."""
+        counts = {size: count for part in reversed(parts) for size, count in part.counts.items()}
+        windows = sum((part.windows for part in parts), Counter[Size]())
+        images = sum(part.images for part in parts)
+        if not windows or windows.keys() - counts.keys():  # of ACT, a size that came in the warm-up alone
+            return {"warmup": self.warmup, "images": images}
+        reduced, unreduced = (sum(counts[size][side] * number for size, number in windows.items()) for side in (0, 1))
+        return {
+            "warmup": self.warmup,
+            "images": images,
+            "gflops_total": reduced / 1e9,
+            "gflops_per_image": reduced / images / 1e9,
+            "gflops_per_image_unreduced": unreduced / images / 1e9,
+            "reduction_percent": 100 * (1 - reduced / unreduced),
+            "gflops_per_window": {f"{size[0]}x{size[1]}": counts[size][0] / 1e9 for size in sorted(windows)},
+            "estimated": any(part.estimated for part in parts),
+        }
+
+    def _without_computing(self, size: Size, reducer: Reducer | None) -> int | None:
+        """Count a window on the ``meta`` device; ``None`` where the number depends on the image."""
+        self._twin.reducer = reducer
+        try:
+            return count_multiply_adds(self._twin, torch.empty(1, 3, *size, device="meta"))
+        except (NotImplementedError, RuntimeError):  # what torch raises when asked for a value that was not computed
+            return None
+
+
+@dataclass
+class WindowCounts:
+    """What a process's windows cost."""
+
+    images: int
+    windows: Counter[Size]
+    counts: dict[Size, tuple[int, int]]
+    estimated: bool
+
+
+class MemoryProfiler(RunProfiler):
+    """Measures the most memory that a process takes after the warm-up.
+
+    On CUDA that is what PyTorch has allocated and reserved on the device, weights included. On the CPU (Linux) it is
+    the process's resident memory, with what it was when the measurement started beside it; where the system lets no
+    peak be reset, that of the whole life of the process. Of several processes the largest figure is given.
+
+    Args:
+        warmup: Batches at the start of a run (of each process) that are left out.
+    """
+
+    section = "memory"
+
+    def begin(self, module: SegmenterModule) -> None:
+        """Start without figures."""
+        self._figures: dict[str, float] = {}
+
+    def before_batch(self, module: SegmenterModule, index: int) -> None:
+        """Reset the peaks once the warm-up is over."""
+        if index != self.warmup:
+            return
+        if module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(module.device)
+            self._figures["start_allocated_mib"] = torch.cuda.memory_allocated(module.device) / MEBIBYTE
+        reset = reset_resident_peak()
+        self._figures["host_peak_since_warmup"] = float(reset)
+        start = resident_mib("VmRSS")
+        if start is not None:
+            self._figures["host_start_mib"] = start
+
+    def finish(self, module: SegmenterModule) -> dict[str, float]:
+        """Read the peaks; a process that saw no batch after the warm-up has none."""
+        if not self._figures:
+            return {}
+        if module.device.type == "cuda":
+            self._figures["peak_allocated_mib"] = torch.cuda.max_memory_allocated(module.device) / MEBIBYTE
+            self._figures["peak_reserved_mib"] = torch.cuda.max_memory_reserved(module.device) / MEBIBYTE
+        peak = resident_mib("VmHWM")
+        if peak is not None:
+            self._figures["host_peak_mib"] = peak
+        return self._figures
+
+    def combine(self, parts: list[dict[str, float]]) -> dict[str, Any]:
+        """Take the largest of each figure."""
+        names = dict.fromkeys(name for part in parts for name in part)
+        figures: dict[str, Any] = {name: max(part[name] for part in parts if name in part) for name in names}
+        if figures:
+            figures["host_peak_since_warmup"] = all(part["host_peak_since_warmup"] for part in parts if part)
+        return {"warmup": self.warmup, **figures}
+
+
+def reset_resident_peak() -> bool:
+    """Set the peak of this process's resident memory to what it is now, and tell whether the system did."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # what the kernel takes for it
+    except OSError:
+        return False
+    return True
+
+
+def resident_mib(name: Literal["VmRSS", "VmHWM"]) -> float | None:
+    """Read this process's resident memory, or its peak, in MiB; ``None`` where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)

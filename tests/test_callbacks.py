@@ -1,0 +1,227 @@
+"""The profilers of a whole test run, and PyTorch's own, from the command line."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from small_run import make_config, make_data
+from stored_models import OFFICIAL
+from tiny import noise
+
+from lightning_expedite import load_segmenter
+from lightning_expedite.data.sources import FileSource
+from lightning_expedite.errors import ConfigError
+from lightning_expedite.profiling import FlopsProfiler, LatencyProfiler, count_multiply_adds
+from lightning_expedite.reducers import EViT
+from lightning_expedite.segmenter import Segmenter
+
+ROOT = Path(__file__).parents[1]
+ALL = [
+    f"--trainer.callbacks+=lightning_expedite.profiling.{name}"
+    for name in ("LatencyProfiler", "FlopsProfiler", "MemoryProfiler")
+]
+RESIZED = ("--data.short_side", 64, "--data.long_side", 100)
+WINDOWS = {"64x64": 1 + 2 + 2, "39x64": 2}  # of the four images of small_run at these sizes, with a stride of 48
+EVIT = {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}
+ACT = {"class_path": "ACT", "init_args": {"query_hashes": 4}}
+
+
+def profile(folder="out"):
+    return json.loads(Path(folder, "results.json").read_text())["profile"]
+
+
+def test_figures_stand_in_the_results(run, config):
+    status, out, err = run("test", "--config", config, "--output", "out", *ALL, *RESIZED)
+    assert status == 0, err
+    assert "an image (median)" in out
+    assert "less than unreduced" in out
+    assert "4/4" in err  # the progress bar is still there
+    found = profile()
+    latency, flops, memory = found["latency"], found["flops"], found["memory"]
+
+    assert latency["images"] == latency["per_image"]["n"] == 3  # the first is warm-up
+    shares = {name: part["share"] for name, part in latency["parts"].items()}
+    assert list(shares) == ["data", "windows", "upsample + argmax", "score", "other"]
+    assert all(share > 0 for share in shares.values())
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+    assert latency["model_share"] == shares["windows"]
+    quantiles = [latency["per_image"][name] for name in ("q1_ms", "median_ms", "q3_ms", "p95_ms")]
+    assert quantiles == sorted(quantiles)
+    assert latency["windows_per_second"] > latency["images_per_second"] > 0
+
+    assert flops["images"] == 4
+    assert flops["gflops_per_window"].keys() == WINDOWS.keys()
+    total = sum(number * flops["gflops_per_window"][size] for size, number in WINDOWS.items())
+    assert flops["gflops_total"] == pytest.approx(total)
+    assert flops["reduction_percent"] == 0
+    assert flops["estimated"] is False
+    assert memory["host_peak_mib"] >= memory["host_start_mib"] > 50
+    for section in found.values():
+        assert 0 < section["overhead_share"] < 1
+    assert latency["overhead_share"] < 0.05  # of a run of a fraction of a second
+
+
+def test_multiply_adds_are_those_of_one_window_after_the_other(run, data):
+    status, _, err = run("test", "--config", make_config(data, reducer=EVIT), "--output", "out", ALL[1], *RESIZED)
+    assert status == 0, err
+    flops = profile()["flops"]
+    model = load_segmenter(OFFICIAL, reducer=EViT([2], 0.6), convention="mmseg")
+    expected = sum(
+        number * count_multiply_adds(model, noise(1, 3, *map(int, size.split("x")))) for size, number in WINDOWS.items()
+    )
+    assert flops["gflops_total"] == pytest.approx(expected / 1e9, rel=1e-9)
+    model.reducer = None
+    unreduced = sum(
+        number * count_multiply_adds(model, noise(1, 3, *map(int, size.split("x")))) for size, number in WINDOWS.items()
+    )
+    assert flops["reduction_percent"] == pytest.approx(100 * (1 - expected / unreduced), rel=1e-9)
+    assert flops["reduction_percent"] > 1
+
+
+def test_act_is_counted_in_the_first_window_after_the_warm_up(run, data):
+    config = make_config(data, reducer={"class_path": "ACT", "init_args": {"query_hashes": 4}})
+    assert run("test", "--config", config, "--output", "out", ALL[1])[0] == 0
+    flops = profile()["flops"]
+    assert flops["estimated"] is True
+    assert flops["reduction_percent"] > 0
+    assert run("test", "--config", config, "--output", "short", ALL[1], "--trainer.limit_test_batches", "1")[0] == 0
+    assert "gflops_total" not in profile("short")["flops"]  # the only image was warm-up
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A model that takes 0.1 s a batch of windows and images that take 0.05 s to read."""
+    segment, read = Segmenter.segment_patches, FileSource.image
+
+    def segment_slowly(self, images):
+        time.sleep(0.1)
+        return segment(self, images)
+
+    def read_slowly(self, index):
+        time.sleep(0.05)
+        return read(self, index)
+
+    monkeypatch.setattr(Segmenter, "segment_patches", segment_slowly)
+    monkeypatch.setattr(FileSource, "image", read_slowly)
+
+
+def test_loader_processes_read_ahead_while_the_model_runs(run, config, slow):
+    parts = {}
+    for workers in (0, 1):
+        words = (
+            *RESIZED,
+            "--model.window_batch_size",
+            "100",
+            "--data.num_workers",
+            workers,
+            "--output",
+            f"out{workers}",
+        )
+        status, _, err = run("test", "--config", config, *words, ALL[0])
+        assert status == 0, err
+        parts[workers] = profile(f"out{workers}")["latency"]["parts"]
+    assert parts[0]["windows"]["median_ms"] >= 100
+    assert parts[0]["data"]["median_ms"] >= 50
+    assert parts[1]["data"]["median_ms"] < 10
+    assert parts[1]["data"]["share"] < 0.1
+
+
+def test_loggers_get_the_figures(run, config):
+    words = ("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
+    status, _, err = run("test", "--config", config, "--output", "out", *ALL, *words)
+    assert status == 0, err
+    (file,) = Path("logs").rglob("metrics.csv")
+    rows = list(csv.DictReader(file.open()))
+    logged = {name: float(value) for row in rows for name, value in row.items() if value}
+    found = profile()
+    assert logged["profile/latency/per_image/median_ms"] == pytest.approx(
+        found["latency"]["per_image"]["median_ms"], rel=1e-4
+    )
+    assert logged["profile/flops/gflops_total"] == pytest.approx(found["flops"]["gflops_total"], rel=1e-4)
+    assert logged["profile/memory/host_peak_mib"] == pytest.approx(found["memory"]["host_peak_mib"], rel=1e-4)
+
+
+def test_short_names_in_a_config_file(run, data):
+    config = make_config(data)
+    content = yaml.safe_load(config.read_text())
+    content["trainer"]["callbacks"] = [
+        {"class_path": "LatencyProfiler", "init_args": {"warmup": 2}},
+        {"class_path": "MemoryProfiler"},
+    ]
+    config.write_text(yaml.safe_dump(content))
+    status, _, err = run("test", "--config", config, "--output", "out")
+    assert status == 0, err
+    assert "4/4" in err
+    found = profile()
+    assert found.keys() == {"latency", "memory"}
+    assert (found["latency"]["warmup"], found["latency"]["images"]) == (2, 2)
+
+
+def test_without_profilers_nothing_is_reported(run, config):
+    assert run("test", "--config", config, "--output", "out")[0] == 0
+    assert "profile" not in json.loads(Path("out/results.json").read_text())
+
+
+def test_a_negative_warm_up_is_refused():
+    with pytest.raises(ConfigError, match="warmup is -1"):
+        LatencyProfiler(-1)
+    with pytest.raises(ConfigError, match="warmup is -2"):
+        FlopsProfiler(-2)
+
+
+def test_the_figures_of_several_processes_one_of_them_without_images(tmp_path):
+    """Three processes for two images: the third has a placeholder alone, the others nothing but one image each."""
+    config = make_config(make_data(tmp_path, 2), reducer=EVIT)
+    content = yaml.safe_load(config.read_text())
+    content["trainer"] |= {"devices": 3, "strategy": "ddp"}
+    content["trainer"]["callbacks"] = [
+        {"class_path": name, "init_args": {"warmup": 0}}
+        for name in ("LatencyProfiler", "FlopsProfiler", "MemoryProfiler")
+    ]
+    config.write_text(yaml.safe_dump(content))
+    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
+    command += map(str, RESIZED)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = profile(tmp_path / "out")
+    assert found["latency"]["images"] == found["flops"]["images"] == 2
+    assert found["latency"]["windows"] == 1 + 2
+    assert found["flops"]["gflops_total"] == pytest.approx(3 * found["flops"]["gflops_per_window"]["64x64"])
+    assert found["memory"]["host_peak_mib"] > 50
+
+
+# --- Lightning's own profiler ------------------------------------------------------------------------
+
+
+def test_pytorch_traces_name_the_regions(run):
+    words = ("--config", ROOT / "configs/demo_ours.yaml", "--data.count", "2", "--data.num_workers", "0")
+    words += ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.profiler", "pytorch")
+    status, _, err = run("test", *words, "--output", "traced")
+    assert status == 0, err
+    (trace,) = Path("traced").glob("*.pt.trace.json")
+    events = json.loads(trace.read_text())["traceEvents"]
+    regions = {}
+    for event in events:
+        if event.get("name", "").startswith("expedite: ") and event.get("cat") == "user_annotation":
+            regions.setdefault(event["name"].removeprefix("expedite: "), []).append(event)
+    assert {"windows", "upsample + argmax", "score"} <= regions.keys()
+    for name in ("windows", "upsample + argmax", "score"):
+        assert len(regions[name]) == 1  # Lightning leaves the first of so few images out
+    assert all(event["dur"] > 0 for found in regions.values() for event in found)
+
+
+def test_pytorch_traces_of_predict_and_in_a_folder_of_their_own(run, config):
+    words = ("--trainer.profiler.class_path", "PyTorchProfiler", "--trainer.profiler.init_args.dirpath", "elsewhere")
+    assert run("predict", "--config", config, "--output", "maps", *words)[0] == 0
+    assert not list(Path("maps").glob("*.json"))
+    (trace,) = Path("elsewhere").glob("*.pt.trace.json")
+    assert re.search(r'"name": "expedite: windows"', trace.read_text())
