@@ -15,7 +15,8 @@ from ..reducers import Reducer
 from ..regions import region
 from ..segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol
 from ..segmenter.weights import resolve_checkpoint
-from .inference import Prediction, SlidingWindow, Stage
+from .compiling import CompiledWindows, CompileMode, one_graph
+from .inference import Prediction, SlidingWindow, Stage, WindowForward, run_windows
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class SegmenterModule(LightningModule):
         stride: Distance of windows in pixels; by default the known weights' or the checkpoint's.
         window_batch_size: Windows of one image that go through the model at once.
         weights_folder: Folder of downloaded weights; by default ``$LIGHTNING_EXPEDITE_WEIGHTS`` or the user's cache.
+        compile: Whether the model is compiled, once before the first image, and in which mode of ``torch.compile``
+            (``true``: ``default``). With ``reduce-overhead`` a GPU replays CUDA graphs.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SegmenterModule(LightningModule):
         stride: int | None = None,
         window_batch_size: int = 4,
         weights_folder: str | None = None,
+        compile: bool | CompileMode = False,
     ) -> None:
         super().__init__()
         for name, value in (("window", window), ("stride", stride), ("window_batch_size", window_batch_size)):
@@ -65,6 +69,9 @@ class SegmenterModule(LightningModule):
         self.stride = stride
         self.window_batch_size = window_batch_size
         self.weights_folder = weights_folder
+        self.compile_mode: CompileMode | None = (
+            ("default" if compile else None) if isinstance(compile, bool) else compile
+        )
         self.model: Segmenter | None = None
         self.sliding_window: SlidingWindow | None = None
         self.scores: SegmentationScores | None = None
@@ -165,7 +172,11 @@ class SegmenterModule(LightningModule):
                 f"the position embeddings of {self.checkpoint} are for {trained[0]} x {trained[1]} pixels, "
                 f"windows are {window} x {window}: the embeddings are resampled"
             )
-        return SlidingWindow(window, stride, self.window_batch_size, model.convention.name)
+        forward: WindowForward = run_windows
+        if self.compile_mode is not None:
+            whole = one_graph(model.reducer)
+            forward = CompiledWindows(window, self.window_batch_size, self.compile_mode, whole)
+        return SlidingWindow(window, stride, self.window_batch_size, model.convention.name, forward)
 
     def _check_classes(self, model: Segmenter) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
