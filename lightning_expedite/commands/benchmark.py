@@ -118,7 +118,7 @@ def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if option in CONFIG_OPTIONS:
             configs.append(value if equals else next(given, ""))
         else:
-            words.append("--untrained=true" if word == "--untrained" else word)
+            words.append(word)
     return configs, words
 
 
@@ -211,10 +211,11 @@ class ModelCache:
 
 def read_model(module: Any) -> Segmenter:
     """Read the weights of a config."""
+    known = known_weights(module.checkpoint)
     try:
         path = resolve_checkpoint(module.checkpoint, module.weights_folder)
     except CheckpointError as error:
-        if known_weights(module.checkpoint) is None:
+        if known is None:
             raise
         raise CheckpointError(f"{error} To measure speed alone, without these weights: --untrained true.") from error
     return build_segmenter(read_checkpoint(path), None, module.convention)
@@ -357,6 +358,16 @@ def describe(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
     }
 
 
+def mendable(error: Exception) -> str | None:
+    """Tell what to change after an error of PyTorch's that other options avoid; ``None`` for any other."""
+    if out_of_memory(error):
+        return "memory ran out; give a smaller --input_size or another --precision"
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return f"it cannot be compiled ({reason}); leave --compile out"
+    return None
+
+
 class Results:
     """The rows so far; written after each, so that an interruption loses at most the row in hand."""
 
@@ -373,10 +384,11 @@ class Results:
         except ExpediteError as error:
             self._fail(config_name(cli), str(error))
         except Exception as error:
-            if not out_of_memory(error):
+            message = mendable(error)
+            if message is None:
                 raise
             free_cached_memory()
-            self._fail(config_name(cli), "memory ran out; give a smaller --input_size or another --precision")
+            self._fail(config_name(cli), message)
         else:
             notes = [note for note in row.pop("notes") if note not in self.content["notes"]]
             self.content["notes"] += notes

@@ -151,7 +151,8 @@ class Benchmark:
         budget = Budget(self.settings.iterations, _THROUGHPUT_SHARE * self.settings.seconds)
         while choice.size > 1:
             try:
-                self._pass(choice.size)
+                for side in self.sides:
+                    side.window(self.input(0, choice.size))
                 return choice, self.time(choice.size, budget)
             except Exception as error:
                 if not out_of_memory(error):
@@ -165,11 +166,11 @@ class Benchmark:
             return BatchChoice(self.settings.batch_size, "given")
         self.progress("searching the batch size")
         end = time.perf_counter() + _SEARCH_SHARE * self.settings.seconds
-        return find_batch_size(self._pass, lambda: end - time.perf_counter())
+        return find_batch_size(self._time_uncompiled, lambda: end - time.perf_counter())
 
-    def _pass(self, size: int) -> list[float]:
-        """Time the second of two passes of each side."""
+    def _time_uncompiled(self, size: int) -> list[float]:
+        """Time the second of two passes of each side; compiling for every size that is tried would take too long."""
         images = self.input(0, size)
         for side in self.sides:
-            side.window(images)
-        return [self.stopwatch.seconds(partial(side.window, images)) for side in self.sides]
+            side.window_uncompiled(images)
+        return [self.stopwatch.seconds(partial(side.window_uncompiled, images)) for side in self.sides]

@@ -1,11 +1,11 @@
 """What one call of each PyTorch operator costs: the convention of the true FLOPs.
 
 ==============  ======================================================================================
-matrix          2 per multiply-add of products and convolutions, and 1 per element of a bias
-attention       the two products of every query with every key, 1 per weight to scale, 5 for the softmax
-normalisation   5 per element of a softmax or LayerNorm
+matrix          2 per multiply-add of products and convolutions
+attention       2 per multiply-add of the two products of every query with every key
+normalisation   5 per element of a softmax (attention's included) or LayerNorm
 activation      5 per element of a GELU, 1 of a ReLU
-elementwise     1 per element of the result, comparisons, conversions to booleans and selections included
+elementwise     1 per element of the result: arithmetic, comparisons, selections, biases, scaled attention weights
 reduction       1 per element that is summed, averaged, compared or scattered into a sum; 2 of a norm
 sorting         n log2(n) comparisons per row of n that is sorted or searched for its largest k
 interpolation   2 per source pixel that takes part in a pixel of the result
@@ -30,7 +30,7 @@ Cost = Callable[[Sequence[Any], Mapping[str, Any], Any], int]  # of positional a
 
 
 class Priced(NamedTuple):
-    """An operator's kind, and what a call of it costs."""
+    """A kind of work in an operator, and what a call costs of it."""
 
     kind: str
     cost: Cost
@@ -53,14 +53,10 @@ def per_input(each: int) -> Cost:
     return lambda args, named, result: each * args[0].numel()
 
 
-def _registered(packet: Any, extra: Cost | None = None) -> Cost:
+def _registered(packet: Any, operands: int | None = None) -> Cost:
+    """Charge what torch's own counter charges for the first arguments, the operands; it knows no others."""
     count: Any = flop_registry[packet]
-
-    def cost(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
-        products = int(count(*args, **named, out_val=result))
-        return products + (extra(args, named, result) if extra else 0)
-
-    return cost
+    return lambda args, named, result: int(count(*args[:operands], out_val=result))
 
 
 def _convolution_bias(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
@@ -72,10 +68,13 @@ def _scaled_addition(args: Sequence[Any], named: Mapping[str, Any], result: Any)
     return elements(result) * (1 + sum(named.get(factor, 1) != 1 for factor in ("alpha", "beta")))
 
 
-def _attention(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
-    query, key, value = (tensor.shape for tensor in args[:3])
-    weights = math.prod(query[:-1]) * key[-2]
-    return int(sdpa_flop_count(query, key, value)) + (1 + SOFTMAX) * weights
+def _attention_products(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
+    return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
+
+
+def _attention_weights(each: int) -> Cost:
+    """Charge every weight of a query for a key."""
+    return lambda args, named, result: each * math.prod(args[0].shape[:-1]) * args[1].shape[-2]
 
 
 def _sorting(dim_at: int) -> Cost:
@@ -127,35 +126,40 @@ _ATTENTION = _names("""
 """)
 _aten = torch.ops.aten
 
-PRICED: dict[str, Priced] = {
-    "mm": Priced("matrix", _registered(_aten.mm)),
-    "bmm": Priced("matrix", _registered(_aten.bmm)),
-    "addmm": Priced("matrix", _registered(_aten.addmm, _scaled_addition)),
-    "baddbmm": Priced("matrix", _registered(_aten.baddbmm, _scaled_addition)),
-    "convolution": Priced("matrix", _registered(_aten.convolution, _convolution_bias)),
-    "dot": Priced("matrix", per_input(2)),
-    "mv": Priced("matrix", per_input(2)),
-    **{name: Priced("attention", _attention) for name in _ATTENTION},
-    "_softmax": Priced("normalisation", per_output(SOFTMAX)),
-    "_safe_softmax": Priced("normalisation", per_output(SOFTMAX)),
-    "_log_softmax": Priced("normalisation", per_output(SOFTMAX)),
-    "native_layer_norm": Priced("normalisation", per_output(NORM)),
-    "gelu": Priced("activation", per_output(GELU)),
-    **{name: Priced("elementwise", per_output(1)) for name in _ELEMENTWISE},
-    **{name: Priced("reduction", per_input(1)) for name in _REDUCTIONS},
-    "linalg_vector_norm": Priced("reduction", per_input(2)),
-    "_adaptive_avg_pool2d": Priced("reduction", _pooled),
-    "avg_pool2d": Priced("reduction", _pooled),
-    "scatter_add": Priced("reduction", _scattered),
-    "scatter_reduce": Priced("reduction", _scattered),
-    "index_add": Priced("reduction", _indexed_sum),
-    "_embedding_bag": Priced("reduction", _summed_bags),
-    "_embedding_bag_forward_only": Priced("reduction", _summed_bags),
-    "sort": Priced("sorting", _sorting(dim_at=1)),
-    "topk": Priced("sorting", _sorting(dim_at=2)),
-    "kthvalue": Priced("sorting", _sorting(dim_at=2)),
-    "upsample_bicubic2d": Priced("interpolation", per_output(2 * 16)),
-    "upsample_bilinear2d": Priced("interpolation", per_output(2 * 4)),
+_ATTENTION_PRICE = (
+    Priced("attention", _attention_products),
+    Priced("elementwise", _attention_weights(1)),
+    Priced("normalisation", _attention_weights(SOFTMAX)),
+)
+PRICED: dict[str, tuple[Priced, ...]] = {
+    "mm": (Priced("matrix", _registered(_aten.mm, 2)),),
+    "bmm": (Priced("matrix", _registered(_aten.bmm, 2)),),
+    "addmm": (Priced("matrix", _registered(_aten.addmm, 3)), Priced("elementwise", _scaled_addition)),
+    "baddbmm": (Priced("matrix", _registered(_aten.baddbmm, 3)), Priced("elementwise", _scaled_addition)),
+    "convolution": (Priced("matrix", _registered(_aten.convolution)), Priced("elementwise", _convolution_bias)),
+    "dot": (Priced("matrix", per_input(2)),),
+    "mv": (Priced("matrix", per_input(2)),),
+    **dict.fromkeys(_ATTENTION, _ATTENTION_PRICE),
+    "_softmax": (Priced("normalisation", per_output(SOFTMAX)),),
+    "_safe_softmax": (Priced("normalisation", per_output(SOFTMAX)),),
+    "_log_softmax": (Priced("normalisation", per_output(SOFTMAX)),),
+    "native_layer_norm": (Priced("normalisation", per_output(NORM)),),
+    "gelu": (Priced("activation", per_output(GELU)),),
+    **dict.fromkeys(_ELEMENTWISE, (Priced("elementwise", per_output(1)),)),
+    **dict.fromkeys(_REDUCTIONS, (Priced("reduction", per_input(1)),)),
+    "linalg_vector_norm": (Priced("reduction", per_input(2)),),
+    "_adaptive_avg_pool2d": (Priced("reduction", _pooled),),
+    "avg_pool2d": (Priced("reduction", _pooled),),
+    "scatter_add": (Priced("reduction", _scattered),),
+    "scatter_reduce": (Priced("reduction", _scattered),),
+    "index_add": (Priced("reduction", _indexed_sum),),
+    "_embedding_bag": (Priced("reduction", _summed_bags),),
+    "_embedding_bag_forward_only": (Priced("reduction", _summed_bags),),
+    "sort": (Priced("sorting", _sorting(dim_at=1)),),
+    "topk": (Priced("sorting", _sorting(dim_at=2)),),
+    "kthvalue": (Priced("sorting", _sorting(dim_at=2)),),
+    "upsample_bicubic2d": (Priced("interpolation", per_output(2 * 16)),),
+    "upsample_bilinear2d": (Priced("interpolation", per_output(2 * 4)),),
 }
 
 FREE = frozenset(

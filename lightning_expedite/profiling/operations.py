@@ -53,8 +53,8 @@ class OperationCounter(TorchDispatchMode):
                 return result
         result = func(*args, **named)
         if name in PRICED:
-            kind, cost = PRICED[name]
-            self._flops[kind] += cost(args, named, result)
+            for kind, cost in PRICED[name]:
+                self._flops[kind] += cost(args, named, result)
         elif name not in FREE and not func.is_view and func.namespace == "aten":
             self._uncounted.add(name)
         elif func.namespace not in ("aten", "prim", "prims", "profiler"):

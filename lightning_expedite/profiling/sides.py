@@ -15,6 +15,8 @@ Precision = Literal["32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 Compile = bool | Literal["reduce-overhead"]
 _DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
+_MOST_GRAPHS = 256
+
 
 def without_reducer(model: Segmenter) -> Segmenter:
     """Give the same model, on the same weights, without its reducer."""
@@ -81,13 +83,16 @@ def make_sides(
 def compile_call(
     call: Callable[[Tensor], Segmentation], compiled: Compile, fullgraph: bool
 ) -> Callable[[Tensor], Segmentation]:
-    """Compile a window forward; with CUDA graphs every call is a step of its own."""
-    if isinstance(compiled, str):
-        fast = torch.compile(call, fullgraph=fullgraph, mode=compiled)
+    """Compile a window forward for each shape of its input; with CUDA graphs every call is a step of its own."""
+    # Both sides, each batch size and, of ACT, each layer count against one limit; beyond it nothing is compiled.
+    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
+    mode = compiled if isinstance(compiled, str) else None
+    fast = torch.compile(call, fullgraph=fullgraph, dynamic=False, mode=mode)
+    if mode is None:
+        return fast
 
-        def step(images: Tensor) -> Segmentation:
-            torch.compiler.cudagraph_mark_step_begin()
-            return fast(images)
+    def step(images: Tensor) -> Segmentation:
+        torch.compiler.cudagraph_mark_step_begin()
+        return fast(images)
 
-        return step
-    return torch.compile(call, fullgraph=fullgraph)
+    return step

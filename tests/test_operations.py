@@ -1,0 +1,125 @@
+"""True FLOPs against a count by hand, against torch's own counter, and nothing left out."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import noise, tiny_model
+from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
+
+from lightning_expedite.profiling.costs import count_costs, depends_on_content, on_meta
+from lightning_expedite.profiling.operation_costs import FREE, PRICED
+from lightning_expedite.profiling.operations import count_calls, count_operations
+from lightning_expedite.profiling.tokens import count_tokens
+from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
+
+REDUCERS = [None, TokenClustering(1, (3, 3)), EViT([1, 2], 0.7), ToMe(0.3), ACT(24)]
+FIXED = REDUCERS[:-1]
+
+
+def test_a_linear_model_by_hand():
+    model = tiny_model(decoder="linear", depth=1)
+    tokens, patches, width, heads, hidden, classes = 65, 64, 32, 2, 128, 5
+    matrix, biases = 2 * patches * (3 * 8 * 8) * width, patches * width
+    for rows, inner, outer in (
+        (tokens, width, 3 * width),
+        (tokens, width, width),
+        (tokens, width, hidden),
+        (tokens, hidden, width),
+        (patches, width, classes),
+    ):
+        matrix += 2 * rows * inner * outer
+        biases += rows * outer
+    assert dict(count_operations(model, noise(1, 3, 64, 64)).by_kind) == {
+        "matrix": matrix,
+        "attention": 4 * tokens * tokens * width,
+        "normalisation": 3 * 5 * tokens * width + 5 * heads * tokens * tokens,
+        "activation": 5 * tokens * hidden,
+        # position embeddings, scaled queries and two residuals; scaled weights of the attention
+        "elementwise": 4 * tokens * width + heads * tokens * tokens + biases,
+    }
+
+
+@pytest.mark.parametrize("reducer", FIXED, ids=str)
+def test_products_are_those_of_torchs_counter(reducer):
+    model, images = on_meta(tiny_model(reducer)), torch.empty(2, 3, 72, 72, device="meta")
+    # What works in place torch's counter overlooks.
+    in_place = {torch.ops.aten.baddbmm_: lambda bias, one, other, **_: baddbmm_flop(bias, one, other)}
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        model.segment_patches(images)
+    counted = count_operations(model, images).by_kind
+    assert counted["matrix"] + counted["attention"] == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("reducer", REDUCERS, ids=str)
+def test_nothing_that_computes_is_left_out(reducer):
+    costs = count_costs(tiny_model(reducer), noise(1, 3, 72, 72))
+    assert costs.true_gflops()["uncounted"] == []
+    assert costs.by_content is isinstance(reducer, ACT)
+    assert (costs.reduced is None) is (reducer is None)
+
+
+@pytest.mark.parametrize("reducer", FIXED, ids=str)
+def test_a_count_without_numbers_is_that_of_a_real_pass(reducer):
+    model, images = tiny_model(reducer), noise(2, 3, 72, 72)
+    assert count_operations(on_meta(model), images.to("meta")) == count_operations(model, images)
+
+
+def test_an_unknown_operator_is_named():
+    counted = count_calls(lambda: torch.erfinv(torch.full((3,), 0.5)) + 1)
+    assert counted.uncounted == ("erfinv",)
+    assert counted.by_kind == {"elementwise": 3}
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "flops"),
+    [
+        (lambda x: x.sort(dim=0), "sorting", 8 * 16 * 3),
+        (lambda x: x.argsort(dim=1, descending=True), "sorting", 8 * 16 * 4),
+        (lambda x: x.topk(3), "sorting", 8 * 16 * 4),
+        (lambda x: x.sum(), "reduction", 128),
+        (lambda x: x.norm(dim=1), "reduction", 256),
+        (lambda x: x.softmax(-1), "normalisation", 5 * 128),
+        (lambda x: F.gelu(x), "activation", 5 * 128),
+        (lambda x: torch.addmm(x[0], x, x.T @ x), "matrix", 2 * 16 * 8 * 16 + 2 * 8 * 16 * 16),
+        (lambda x: x.add_(1), "elementwise", 128),
+        (lambda x: torch.zeros(2, 16).scatter_add(0, torch.zeros(8, 16).long(), x), "reduction", 128),
+        (lambda x: F.embedding_bag(torch.tensor([0, 3, 3]), x, torch.tensor([0]), mode="sum"), "reduction", 48),
+        (lambda x: F.conv2d(x[None, None], torch.ones(2, 1, 3, 3), torch.ones(2)), "matrix", 2 * 6 * 14 * 18),
+    ],
+)
+def test_the_price_of_one_call(call, kind, flops):
+    x = noise(8, 16)
+    counted = count_calls(lambda: call(x))
+    assert counted.by_kind[kind] == flops
+    assert counted.uncounted == ()
+
+
+def test_moving_data_is_free():
+    def move():
+        x = torch.ones(4, 4)
+        return torch.cat((x, x.T.contiguous())).gather(0, torch.zeros(1, 4).long()).half().clone()
+
+    assert count_calls(move).total == 0
+    assert not FREE & PRICED.keys()
+
+
+def test_tokens_of_each_layer():
+    images = noise(1, 3, 64, 64)
+    counted = [count_tokens(tiny_model(reducer), images) for reducer in REDUCERS]
+    none, clustered, dropped, merged, grouped = counted
+    assert (none.attention, none.mlp, none.decoder) == ([65] * 4, [65] * 4, 64)
+    assert (clustered.attention, clustered.mlp, clustered.decoder) == ([65, 10, 10, 10], [65, 10, 10, 10], 9)
+    first = math.ceil(0.7 * 64) + 1  # with the token that stands for the dropped ones
+    second = math.ceil(0.7 * first) + 1
+    assert dropped.attention == [65, 1 + first, 1 + second, 1 + second]
+    assert (dropped.mlp, dropped.decoder) == ([1 + first, *3 * [1 + second]], 64)
+    assert (merged.attention, merged.mlp, merged.decoder) == ([65 - int(0.3 * 65)] * 4, [65 - int(0.3 * 65)] * 4, 64)
+    groups = tiny_model(ACT(24)).segment_patches(images).reduction.groups
+    assert grouped.attention == [int(layer.max()) for layer in groups]
+    assert grouped.mlp == [65] * 4
+
+
+def test_only_act_depends_on_content():
+    assert [depends_on_content(tiny_model(reducer), (1, 3, 64, 64)) for reducer in REDUCERS] == 4 * [False] + [True]
