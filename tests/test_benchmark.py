@@ -10,6 +10,7 @@ import torch
 from tiny import noise, tiny_model
 
 from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
 from lightning_expedite.profiling.costs import on_meta
 from lightning_expedite.profiling.crops import CropSource, central_crop, cover, require_content
@@ -21,12 +22,12 @@ from lightning_expedite.profiling.timing import (
     FEWEST_PAIRS,
     Budget,
     Stopwatch,
-    accumulated,
     describe_latency,
     describe_speedup,
     time_in_turns,
 )
 from lightning_expedite.profiling.untrained import calibrate_queries, find_factor, scale_queries, untrained_segmenter
+from lightning_expedite.profiling.whole_images import measure_whole_images
 from lightning_expedite.reducers import ACT, TokenClustering, ToMe
 from lightning_expedite.segmenter import Architecture
 from lightning_expedite.segmenter.weights import KNOWN_WEIGHTS
@@ -95,25 +96,26 @@ def test_a_budget_ends_early_but_not_before_the_fewest_pairs(pairs, seconds, don
     assert list(Budget(pairs, seconds).rounds()) == list(range(done))
 
 
-def test_calls_of_a_method_are_timed_and_the_method_is_put_back():
-    model = tiny_model()
-    with accumulated(Stopwatch(CPU), model, "segment_patches") as seconds:
-        model(noise(1, 3, 64, 64))
-        model(noise(1, 3, 64, 64))
-    assert len(seconds) == 2
-    assert min(seconds) > 0
-    assert "segment_patches" not in vars(model)
+def test_the_passes_of_an_image_are_timed_within_it():
+    samples = Images((64, 150), (64, 64))
+    (side,) = make_sides(tiny_model(), "32-true", CPU, False)
+    share = measure_whole_images(samples, 5, side, SlidingWindow(64, 43, batch_size=2), Stopwatch(CPU))
+    assert samples.read == [0, 1]
+    assert (share["images"], share["windows_per_image"]) == (2, 2)  # three and one
+    assert 0 < share["window_ms"] * 2 < share["image_ms"]
+    whole = share["load_ms"] + share["transfer_ms"] + share["image_ms"]
+    assert share["model_share"] == pytest.approx(share["window_ms"] * 2 / whole)
 
 
 def test_both_sides_share_their_weights_and_only_one_reduces():
     model = tiny_model(ToMe(0.4))
-    one, other = make_sides(model, "32-true", CPU, False, True)
+    one, other = make_sides(model, "32-true", CPU, False)
     assert one.model.reducer is None
     assert other.model.reducer is model.reducer
     assert one.model.encoder is other.model.encoder is model.encoder
     images = noise(1, 3, 64, 64)
-    assert torch.equal(one.window(images).logits, tiny_model().segment_patches(images).logits)
-    assert not torch.equal(one.window(images).logits, other.window(images).logits)
+    assert torch.equal(one.window(images), tiny_model().segment_patches(images).logits)
+    assert not torch.equal(one.window(images), other.window(images))
     assert without_reducer(model).reducer is None
     assert model.reducer is not None
 
@@ -131,7 +133,7 @@ def test_precisions(precision, weights, logits):
     settings = BenchmarkSettings(CPU, precision)
     crops = CropSource(Images((64, 64)), (64, 64), False)
     benchmark = Benchmark(tiny_model(ToMe(0.4)), crops, settings, lambda text: None)
-    result = benchmark.sides[1].window(benchmark.input(0, 1)).logits
+    result = benchmark.sides[1].window(benchmark.input(0, 1))
     assert benchmark.sides[0].model.encoder.pos_embed.dtype is weights
     if logits is None:  # autocast takes the last norm back to float32, but not the products
         exact = tiny_model(ToMe(0.4)).segment_patches(crops.batch(0, 1)).logits

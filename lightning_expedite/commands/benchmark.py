@@ -2,40 +2,36 @@
 
 import copy
 import json
-import logging
-import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.cli import LightningArgumentParser
 from rich.console import Console
 
 from ..data.base import SegmentationDataModule
 from ..data.demo import Demo
-from ..errors import CheckpointError, ConfigError, DataError, ExpediteError
+from ..errors import CheckpointError, DataError, ExpediteError
+from ..evaluation.compiling import CompiledWindows, one_graph
 from ..evaluation.environment import describe_environment
 from ..evaluation.output import claim_output
 from ..files import write_atomically
-from ..profiling.benchmark import Benchmark, BenchmarkSettings
+from ..profiling.benchmark import Benchmark
 from ..profiling.crops import CropSource, Samples
 from ..profiling.kernels import describe_kernels
-from ..profiling.sides import Compile, Precision
 from ..profiling.throughput import free_cached_memory, out_of_memory
-from ..profiling.timing import FEWEST_PAIRS
 from ..profiling.untrained import calibrate_queries, scale_queries, untrained_segmenter
 from ..profiling.whole_images import measure_whole_images
 from ..reducers import ACT
 from ..reporting.benchmark_tables import benchmark_csv, benchmark_table
 from ..segmenter import Architecture, Segmenter, build_segmenter, read_checkpoint
 from ..segmenter.weights import known_weights, resolve_checkpoint
-from .settings import CONFIG_OPTIONS, EvaluationCLI
+from .benchmark_options import BenchmarkCLI, Options, config_name, read_options, split_configs
 
 RESULTS_FILE = "benchmark.json"
 CSV_FILE = "benchmark.csv"
@@ -46,58 +42,11 @@ UNTRAINED_NOTE = (
 )
 
 
-logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else it has a word for each config
-
-
-class BenchmarkCLI(EvaluationCLI):
-    """The options of ``benchmark``, and one config's model and data."""
-
-    name = "benchmark"
-
-    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
-        """Add how to measure."""
-        add = parser.add_argument
-        add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="auto takes a GPU where there is one")
-        add("--precision", type=Precision, default="32-true", help="as Lightning's trainer names it")
-        add("--batch_size", type=int | Literal["auto"], default="auto", help="images per batch of the throughput")
-        add("--input_size", type=int | str | None, default=None, help="side, or H,W, in pixels (the config's window)")
-        add("--compile", type=Compile, default=False, help="torch.compile on both sides: false, true or a mode")
-        add("--iterations", type=int, default=20, help="pairs of passes to time")
-        add("--seconds", type=float, default=60.0, help=f"time per config; {FEWEST_PAIRS} pairs are timed in any case")
-        add("--warmup", type=int, default=2, help="passes of each side before any is timed")
-        add("--threads", type=int | None, default=None, help="threads on the CPU (PyTorch's choice)")
-        add("--whole_images", type=int, default=2, help="images that are labelled whole, with reading; 0 skips that")
-        add("--untrained", type=bool, default=False, help="random weights instead of the checkpoint's")
-        add("--query_scale", type=float, default=1.0, help="factor of the encoder's query weights")
-        add("--act_gflops", type=float | None, default=None, help="find the factor that makes ACT cost so many GFLOPs")
-
-    def instantiate_trainer(self, **_: Any) -> Any:
-        """Make no trainer: what is timed here runs without one."""
-        return None
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options that hold for all configs, checked."""
-
-    settings: BenchmarkSettings
-    input_size: tuple[int, int] | None
-    whole_images: int
-    untrained: bool
-    query_scale: float
-    act_gflops: float | None
-    root_given: bool  # whether the user named the data's place: then it has to be there
-
-
 def run(arguments: Sequence[str]) -> int:
     """Benchmark every config; configs that fail are reported after the others are done."""
     configs, words = split_configs(arguments)
-    if any(word.startswith("--trainer") for word in words):
-        raise ConfigError("benchmark runs without Lightning's trainer; give --device, --precision or --threads instead")
     clis = [BenchmarkCLI([*before, *words]) for before in ([["--config", config] for config in configs] or [[]])]
-    options = read_options(clis[0].config, words)
-    if options.act_gflops is not None and not any(isinstance(cli.model.reducer, ACT) for cli in clis):
-        raise ConfigError("--act_gflops sets what ACT costs, but no config has the reducer ACT: leave it out")
+    options = read_options(clis, words)
     if clis[0].config.threads is not None:
         torch.set_num_threads(clis[0].config.threads)
     output = Path(clis[0].config.output or Path("runs") / f"benchmark_{clis[0].output.name}")
@@ -106,84 +55,6 @@ def run(arguments: Sequence[str]) -> int:
     for number, cli in enumerate(clis, start=1):
         results.add(cli, options, f"[{number}/{len(clis)}] {config_name(cli)}")
     return results.finish()
-
-
-def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the configs, each of which makes a row, from the words that apply to all of them."""
-    configs: list[str] = []
-    words: list[str] = []
-    given = iter(arguments)
-    for word in given:
-        option, equals, value = word.partition("=")
-        if option in CONFIG_OPTIONS:
-            configs.append(value if equals else next(given, ""))
-        else:
-            words.append(word)
-    return configs, words
-
-
-def config_name(cli: BenchmarkCLI) -> str:
-    """Give the name of a config's row."""
-    return cli.output.name if not cli.config_files else cli.config_files[-1].stem
-
-
-def read_options(config: Any, words: Sequence[str]) -> Options:
-    """Check the options that hold for all configs.
-
-    Raises:
-        ConfigError: One of them is out of its range, or two contradict each other.
-    """
-    for name, least in (("iterations", FEWEST_PAIRS), ("warmup", 1), ("threads", 1), ("whole_images", 0)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ConfigError(f"--{name} is {value}: it must be {least} or more")
-    if config.batch_size != "auto" and config.batch_size < 1:
-        raise ConfigError(f"--batch_size is {config.batch_size}: it must be auto or 1 or more")
-    for name in ("seconds", "query_scale", "act_gflops"):
-        value = getattr(config, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"--{name} is {value}: it must be above 0")
-    if config.act_gflops is not None and config.query_scale != 1:
-        raise ConfigError("--act_gflops finds the factor that --query_scale gives: leave one of them out")
-    return Options(
-        BenchmarkSettings(
-            choose_device(config.device),
-            config.precision,
-            config.batch_size,
-            config.compile,
-            config.iterations,
-            config.seconds,
-            config.warmup,
-        ),
-        read_size(config.input_size),
-        config.whole_images,
-        config.untrained,
-        config.query_scale,
-        config.act_gflops,
-        any(word.startswith(("--data.root", "--data.images")) for word in words),
-    )
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn the option into a device that is there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: PyTorch sees no CUDA device here; give --device cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name, 0) if name == "cuda" else torch.device(name)
-
-
-def read_size(value: int | str | None) -> tuple[int, int] | None:
-    """Turn ``640`` or ``512,1024`` into height and width."""
-    if value is None:
-        return None
-    try:
-        sides = [int(part) for part in str(value).strip("[]()").split(",")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise ConfigError(f"--input_size is {value!r}: it must be a side or H,W in pixels, each 1 or more")
-    return sides[0], sides[-1]
 
 
 class ModelCache:
@@ -288,6 +159,10 @@ def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Ca
     progress("loading")
     model = cache.load(module, options.untrained)
     windows = module._settle_windows(model)
+    if settings.compiled:
+        mode = "default" if settings.compiled is True else settings.compiled
+        forward = CompiledWindows(windows.window, windows.batch_size, mode, one_graph(model.reducer))
+        windows = replace(windows, forward=forward)
     given = choose_input(cli, options, (windows.window, windows.window))
     model.to(settings.device)
     scale = set_queries(model, given, options, progress)

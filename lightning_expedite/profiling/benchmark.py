@@ -64,9 +64,7 @@ class Benchmark:
         self.stopwatch = Stopwatch(settings.device)
         progress("counting")
         self.costs: Costs = count_costs(model, crops.batch(0, 1).to(settings.device))
-        self.sides: list[Side] = make_sides(
-            model, settings.precision, settings.device, settings.compiled, not self.costs.by_content
-        )
+        self.sides: list[Side] = make_sides(model, settings.precision, settings.device, settings.compiled)
 
     def measure(self) -> dict[str, Any]:
         """Give the row's figures: counts, latency, efficiency, throughput and peak memory."""

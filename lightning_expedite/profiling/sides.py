@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..segmenter.model import Segmentation, Segmenter
+from ..evaluation.compiling import one_graph
+from ..segmenter.model import Segmenter
 
 Precision = Literal["32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 Compile = bool | Literal["reduce-overhead"]
@@ -37,62 +38,64 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     return torch.autocast(device.type, _DTYPES[number]) if kind == "mixed" else nullcontext()
 
 
+def patch_logits(model: Segmenter, images: Tensor) -> Tensor:
+    """Run the window forward: ``(B, 3, H, W)`` to logits at patch resolution, ``(B, K, rows, columns)``."""
+    return model.segment_patches(images).logits
+
+
 @dataclass(frozen=True)
 class Side:
-    """One of the two models that are compared."""
+    """One of the two models that are compared; ``forward`` is how it is run, compiled or as it is."""
 
     model: Segmenter
     precision: Precision
     device: torch.device
+    forward: Callable[[Segmenter, Tensor], Tensor] = patch_logits
 
-    def window(self, images: Tensor) -> Segmentation:
-        """Run the window forward: ``(B, 3, H, W)`` to logits at patch resolution."""
+    def window(self, images: Tensor) -> Tensor:
+        """Run the window forward."""
         with torch.inference_mode(), autocast(self.precision, self.device):
-            return self.model.segment_patches(images)
+            return self.forward(self.model, images)
 
-    def window_uncompiled(self, images: Tensor) -> Segmentation:
-        """Run the window forward as it is before compilation, for what looks into its operators."""
+    def window_uncompiled(self, images: Tensor) -> Tensor:
+        """Run the window forward as it is before compilation."""
         with torch.inference_mode(), autocast(self.precision, self.device):
-            return Segmenter.segment_patches(self.model, images)
+            return patch_logits(self.model, images)
 
 
-def make_sides(
-    model: Segmenter, precision: Precision, device: torch.device, compiled: Compile, whole_graph: bool
-) -> list[Side]:
+def make_sides(model: Segmenter, precision: Precision, device: torch.device, compiled: Compile) -> list[Side]:
     """Make the unreduced side and, where the model has a reducer, the reduced one.
 
     Args:
         model: The model, on the device.
         precision: As Lightning names it; the weights are converted in place where it is not a mixed one.
         device: Where to compute.
-        compiled: Whether to compile ``segment_patches``, or the mode of ``torch.compile``.
-        whole_graph: Whether a reduced model that cannot be compiled in one piece is an error.
+        compiled: Whether to compile, or the mode of ``torch.compile``.
     """
     model.to(input_dtype(precision))
-    sides = [Side(without_reducer(model), precision, device)]
-    if model.reducer is not None:
-        sides.append(Side(copy.copy(model), precision, device))
-    if compiled:
-        for side in sides:
-            fullgraph = whole_graph or side.model.reducer is None
-            fast = compile_call(side.model.segment_patches, compiled, fullgraph)
-            side.model.segment_patches = fast  # type: ignore[method-assign,assignment]
-    return sides
+    models = [without_reducer(model), *([model] if model.reducer is not None else [])]
+    return [
+        Side(one, precision, device, compile_forward(compiled, one_graph(one.reducer)) if compiled else patch_logits)
+        for one in models
+    ]
 
 
-def compile_call(
-    call: Callable[[Tensor], Segmentation], compiled: Compile, fullgraph: bool
-) -> Callable[[Tensor], Segmentation]:
-    """Compile a window forward for each shape of its input; with CUDA graphs every call is a step of its own."""
+def compile_forward(compiled: Compile, whole: bool) -> Callable[[Segmenter, Tensor], Tensor]:
+    """Compile the window forward for each shape of its input; with CUDA graphs every call is a step of its own.
+
+    Args:
+        compiled: ``True`` or a mode of ``torch.compile``.
+        whole: Whether a model that cannot be compiled as one graph is an error.
+    """
     # Both sides, each batch size and, of ACT, each layer count against one limit; beyond it nothing is compiled.
-    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
     mode = compiled if isinstance(compiled, str) else None
-    fast = torch.compile(call, fullgraph=fullgraph, dynamic=False, mode=mode)
+    fast = torch.compile(patch_logits, fullgraph=whole, dynamic=False, mode=mode)
     if mode is None:
         return fast
 
-    def step(images: Tensor) -> Segmentation:
+    def step(model: Segmenter, images: Tensor) -> Tensor:
         torch.compiler.cudagraph_mark_step_begin()
-        return fast(images)
+        return fast(model, images)
 
     return step

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -30,18 +29,32 @@ class Stopwatch:
         return self.timed(call)[0]
 
     def timed(self, call: Callable[[], Result]) -> tuple[float, Result]:
-        """Time one call in seconds and give its result; on CUDA between two events, without the host's waiting."""
+        """Time one call in seconds and give its result."""
+        self._wait()
+        seconds, result = self.lap(call)
+        self._wait()
+        return seconds(), result
+
+    def lap(self, call: Callable[[], Result]) -> tuple[Callable[[], float], Result]:
+        """Time a call within a longer one, on CUDA between two events and without waiting for the GPU.
+
+        Returns:
+            What gives the seconds, once the longer call has been waited for, and the call's result.
+        """
         if self.device.type != "cuda":
             start = time.perf_counter()
             result = call()
-            return time.perf_counter() - start, result
+            seconds = time.perf_counter() - start
+            return lambda: seconds, result
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(self.device)
         first.record()
         result = call()
         last.record()
-        torch.cuda.synchronize(self.device)
-        return first.elapsed_time(last) / 1000, result
+        return lambda: first.elapsed_time(last) / 1000, result
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 @dataclass(frozen=True)
@@ -102,34 +115,3 @@ def describe_speedup(unreduced: Sequence[float], reduced: Sequence[float]) -> di
     ratios = [one / other for one, other in zip(unreduced, reduced, strict=True)]
     median, first, third = quantiles(ratios, 0.5, 0.25, 0.75)
     return {"median": median, "q1": first, "q3": third, "min": min(ratios), "max": max(ratios), "pairs": len(ratios)}
-
-
-@contextmanager
-def accumulated(stopwatch: Stopwatch, owner: object, method: str) -> Iterator[list[float]]:
-    """Time every call of an object's method inside the block.
-
-    Args:
-        stopwatch: Times the calls.
-        owner: The object; its method is replaced until the block ends.
-        method: The method's name.
-
-    Yields:
-        Seconds of each call.
-    """
-    seconds: list[float] = []
-    original = getattr(owner, method)
-    replaced = vars(owner).get(method)
-
-    def timed(*args: Any, **named: Any) -> Any:
-        took, result = stopwatch.timed(partial(original, *args, **named))
-        seconds.append(took)
-        return result
-
-    setattr(owner, method, timed)
-    try:
-        yield seconds
-    finally:
-        if replaced is None:
-            delattr(owner, method)
-        else:
-            setattr(owner, method, replaced)

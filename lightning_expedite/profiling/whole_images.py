@@ -1,7 +1,7 @@
 """Where the time of an evaluation goes: reading, transfer, windows through the model, and the rest of an image."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evaluation.inference import SlidingWindow
+from ..evaluation.inference import SlidingWindow, WindowForward
+from ..segmenter.model import Segmenter
 from .crops import Samples
 from .sides import Side, autocast, input_dtype
-from .timing import Stopwatch, accumulated
+from .timing import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,30 @@ def measure_whole_images(
 
 
 def time_image(samples: Samples, number: int, side: Side, windows: SlidingWindow, stopwatch: Stopwatch) -> ImageTimes:
-    """Time the parts of one image's evaluation.
-
-    The image is labelled three times: to warm up (each number of windows compiles anew), to time all of it, and to time
-    the model's passes, which on a GPU means waiting after each and would slow the whole.
-    """
+    """Time the parts of one image's evaluation; it is labelled once before, to warm up or compile."""
     load, sample = Stopwatch(torch.device("cpu")).timed(lambda: samples[number])
     transfer, views = stopwatch.timed(lambda: _to_device(sample, side))
-    label = partial(windows.predict, side.model, views, sample["size"])
     with torch.inference_mode(), autocast(side.precision, side.device):
-        label()
+        windows.predict(side.model, views, sample["size"])
+        forward = TimedWindows(windows.forward, stopwatch)
+        label = partial(replace(windows, forward=forward).predict, side.model, views, sample["size"])
         image, prediction = stopwatch.timed(label)
-        with accumulated(stopwatch, side.model, "segment_patches") as passes:
-            label()
-    return ImageTimes(load, transfer, image, sum(passes), prediction.windows)
+    return ImageTimes(load, transfer, image, sum(lap() for lap in forward.laps), prediction.windows)
+
+
+@dataclass
+class TimedWindows:
+    """A `WindowForward` that times its calls."""
+
+    forward: WindowForward
+    stopwatch: Stopwatch
+    laps: list[Callable[[], float]] = field(default_factory=list)
+
+    def __call__(self, model: Segmenter, images: Tensor) -> tuple[Tensor, bool | Tensor]:
+        """Run the model on windows."""
+        seconds, result = self.stopwatch.lap(partial(self.forward, model, images))
+        self.laps.append(seconds)
+        return result
 
 
 def _to_device(sample: Mapping[str, Any], side: Side) -> list[tuple[Tensor, bool]]:
