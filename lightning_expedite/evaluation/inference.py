@@ -15,8 +15,8 @@ from ..segmenter.model import Segmenter
 from .upsampling import interpolate_rows
 from .windows import WindowPlan, plan_windows, size_for_windows
 
-BAND_BYTES = 4 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
-GPU_BANDS = 64  # as much more on a GPU, where few large kernels are faster
+BAND_BYTES = 8 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
+GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
 
 Stage = Callable[[str], AbstractContextManager[object]]
 """Is entered around each part of the work, which it gets the name of: ``windows``, ``upsample + argmax``, ``score``."""
