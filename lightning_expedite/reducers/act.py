@@ -1,5 +1,6 @@
 """ACT (Zheng et al. 2020, "End-to-End Object Detection with Adaptive Clustering Transformer")."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ReducerError
-from .base import Reducer, Reduction, TokenLayout, attention_residual, join_heads, mlp_residual, split_heads
+from ..regions import region
+from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual, project_heads, split_heads
 from .distances import in_float32
+from .picking import across_images, group_means
 
 BUCKET_WIDTH = 8.0  # width of a hash bucket along a random direction (the reference implementation's value)
 BITS = 2  # bits by which each further hash is shifted before all are summed
@@ -73,12 +76,14 @@ class ACTReduction(Reduction):
 
     def _attend(self, layer: int, attention: Any, tokens: Tensor) -> Tensor:
         query, key, value = split_heads(attention, tokens)
-        weight, offset = self.settings.directions(layer, attention.head_dim, tokens.device)
-        group = group_equal(hash_queries(query, weight, offset))
-        self.groups.append(group.amax(dim=-1) + 1)
-        means = group_means(query, group, int(self.groups[-1].max()))
+        with region("act: group"):
+            weight, offset = self.settings.directions(layer, attention.head_dim, tokens.device)
+            groups = Groups.of(hash_queries(query, weight, offset))
+            self.groups.append(groups.count)
+            means = groups.means(query)
         result = F.scaled_dot_product_attention(means, key, value, scale=1.0)
-        return join_heads(attention, result.gather(2, group[..., None].expand_as(query)))
+        with region("act: restore"):
+            return project_heads(attention, groups.restore(result))
 
     def queries(self, layer: int, tokens: int) -> int:
         """Give the most groups of any image and head in a layer."""
@@ -92,25 +97,56 @@ class ACTReduction(Reduction):
 
 @in_float32
 def hash_queries(query: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
-    """Hash queries ``(B, heads, N, D)`` to codes ``(B, heads, N)`` in int64 (overflow wraps)."""
-    weight, offset = weight.to(query.dtype), offset.to(query.dtype)
-    buckets = torch.floor((query @ weight + offset.transpose(1, 2)) / BUCKET_WIDTH).long()
-    buckets = buckets - buckets.amin(dim=2, keepdim=True)
-    shifts = BITS * torch.arange(buckets.shape[-1], device=query.device)
-    return (buckets << shifts).sum(dim=-1)
+    """Hash queries ``(B, heads, N, D)`` to codes ``(B, heads, N)`` in int64.
+
+    A code is the sum of the buckets along all directions, each shifted left by its number of bits, and wraps as int64
+    does. Equal codes are what matters: the least bucket of each direction, which the reference implementation
+    subtracts, would move all codes of a head by one number and is left in.
+    """
+    buckets = torch.floor((query @ weight.to(query.dtype) + offset.to(query.dtype).transpose(1, 2)) / BUCKET_WIDTH)
+    hashes = buckets.shape[-1]
+    half = 32 // BITS  # sums of so many directions are whole numbers that float64 holds
+    shifts = BITS * (torch.arange(hashes, device=query.device) % half)
+    places = torch.zeros(hashes, 2, dtype=torch.float64, device=query.device)
+    places[:half, 0], places[half:, 1] = 2.0 ** shifts[:half], 2.0 ** shifts[half:]
+    low, high = (buckets.double() @ places).long().unbind(-1)
+    return low + (high << 32)
 
 
-def group_equal(codes: Tensor) -> Tensor:
-    """Number the distinct codes of each row of ``(..., N)`` from 0 and give every item its number."""
-    ordered, order = codes.sort(dim=-1)
-    first = F.pad((ordered[..., 1:] != ordered[..., :-1]).long(), (1, 0))
-    return torch.empty_like(codes).scatter(-1, order, first.cumsum(dim=-1))
+@dataclass(frozen=True)
+class Groups:
+    """Queries with the same code: ``number[b, head, i]`` is the group of query ``i``.
 
+    ``order`` sorts the queries by group, ``count`` says how many groups a head has.
+    """
 
-def group_means(query: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Average queries ``(B, heads, N, D)`` by group ``(B, heads, N)`` to ``(B, heads, groups, D)``."""
-    batch, heads, _, channels = query.shape
-    sums = query.new_zeros(batch, heads, groups, channels)
-    sums = sums.scatter_add(2, group[..., None].expand_as(query), query)
-    members = query.new_zeros(batch, heads, groups).scatter_add(2, group, torch.ones_like(query[..., 0]))
-    return sums / members.clamp_min(1)[..., None]
+    number: Tensor  # (B, heads, N)
+    order: Tensor  # (B, heads, N)
+    count: Tensor  # (B, heads)
+    most: int
+
+    @classmethod
+    def of(cls, codes: Tensor) -> "Groups":
+        """Number the distinct codes ``(B, heads, N)`` of each head from 0, in ascending order."""
+        ordered, order = codes.sort(dim=-1)
+        numbers = F.pad((ordered[..., 1:] != ordered[..., :-1]).long(), (1, 0)).cumsum(dim=-1)
+        count = numbers[..., -1] + 1
+        return cls(torch.empty_like(codes).scatter_(-1, order, numbers), order, count, int(count.max()))
+
+    def means(self, query: Tensor) -> Tensor:
+        """Average queries ``(B, heads, N, D)`` by group to ``(B, heads, most, D)``; 0 beyond a head's last group."""
+        batch, heads, tokens, _ = query.shape
+        members = torch.zeros(batch, heads, self.most, dtype=torch.long, device=query.device)
+        members.scatter_add_(2, self.number, torch.ones_like(self.number))
+        # In memory the heads of a token lie side by side.
+        head = torch.arange(heads, device=query.device)[:, None]
+        rows = across_images(self.order, tokens) * heads + head
+        means = group_means(query.transpose(1, 2).flatten(0, 2), rows.flatten(), members.flatten())
+        return means.unflatten(0, members.shape)
+
+    def restore(self, result: Tensor) -> Tensor:
+        """Give every query its group's result: ``(B, heads, most, D)`` to ``(B, N, heads, D)``."""
+        heads = result.shape[1]
+        number = self.number.transpose(1, 2)
+        rows = across_images(number, self.most) * heads + torch.arange(heads, device=result.device)
+        return result.transpose(1, 2).flatten(0, 2).index_select(0, rows.flatten()).unflatten(0, number.shape)

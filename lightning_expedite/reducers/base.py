@@ -142,4 +142,9 @@ def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 def join_heads(attention: Any, tokens: Tensor) -> Tensor:
     """Project the heads' results ``(B, heads, N, C / heads)`` to tokens ``(B, N, C)``."""
-    return attention.proj_drop(attention.proj(attention.norm(tokens.transpose(1, 2).flatten(2))))
+    return project_heads(attention, tokens.transpose(1, 2))
+
+
+def project_heads(attention: Any, tokens: Tensor) -> Tensor:
+    """Project the heads' results ``(B, N, heads, C / heads)`` to tokens ``(B, N, C)``."""
+    return attention.proj_drop(attention.proj(attention.norm(tokens.flatten(2))))

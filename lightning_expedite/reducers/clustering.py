@@ -12,7 +12,8 @@ from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
 from .distances import (
-    in_float32,
+    operand,
+    product,
     rebuild,
     reconstruction_multiply_adds,
     reconstruction_weights,
@@ -92,7 +93,7 @@ class ClusterReduction(Reduction):
         prefix, self.tokens = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         token_grid = (self.layout.rows, self.layout.columns)
         self.centroids = cluster(self.tokens, token_grid, self.grid, self.settings)
-        return torch.cat((prefix, self.centroids.to(tokens.dtype)), dim=1)
+        return torch.cat((prefix, self.centroids), dim=1)
 
     def masks(self, logits: Tensor) -> Tensor:
         """Rebuild the logits of all patches from those of the clusters."""
@@ -121,7 +122,6 @@ class ClusterReduction(Reduction):
         return self.grid == (self.layout.rows, self.layout.columns)
 
 
-@in_float32
 def cluster(
     tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int], settings: TokenClustering
 ) -> Tensor:
@@ -134,11 +134,13 @@ def cluster(
         settings: The method's settings.
 
     Returns:
-        Centroids ``(B, h * w, C)`` in float32 or wider.
+        Centroids ``(B, h * w, C)`` of the tokens' type. Distances to them, weights and means are computed in float32
+        or wider, from centroids and weights as that type holds them.
     """
     bands = neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
     with region("cluster: start"):
-        centroids = pool(tokens, token_grid, cluster_grid)
+        stored, tokens = tokens.dtype, operand(tokens)
+        centroids = pool(tokens, token_grid, cluster_grid).to(stored)
     for _ in range(settings.iterations):
         with region("cluster: iteration"):
             centroids = update(tokens, centroids, bands, settings.temperature)
@@ -150,15 +152,16 @@ def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], tempera
 
     The squared norm of a token is the same for all clusters and drops out of the softmax.
     """
+    stored, centroids = centroids.dtype, operand(centroids)
     bias = squared_norms(centroids).mul_(-temperature)[:, None, :]
-    sums, mass = torch.zeros_like(centroids), torch.zeros_like(bias)
+    sums, mass = torch.zeros_like(centroids, dtype=bias.dtype), torch.zeros_like(bias)
     for band in bands:
         some, near = tokens[:, band.tokens], centroids[:, band.clusters]
-        logits = torch.baddbmm(bias[..., band.clusters], some, near.transpose(1, 2), alpha=2 * temperature)
-        affinity = logits.masked_fill_(band.far, -torch.inf).softmax(dim=-1)
-        mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True)
-        sums[:, band.clusters].baddbmm_(affinity.transpose(1, 2), some)
-    return sums.div_(mass.clamp_min_(1e-16).transpose(1, 2))
+        logits = product(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
+        affinity = operand(logits.masked_fill_(band.far, -torch.inf).softmax(dim=-1).to(stored))
+        mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True, dtype=mass.dtype)
+        sums[:, band.clusters] += product(affinity.transpose(1, 2), some, stored)
+    return sums.div_(mass.clamp_min_(1e-16).transpose(1, 2)).to(stored)
 
 
 def pool(tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int]) -> Tensor:

@@ -37,32 +37,35 @@ def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return wrapped
 
 
-def dot_products(tokens: Tensor, others: Tensor, exact: torch.dtype | None = None) -> Tensor:
-    """Give the dot products of tokens in float32 or wider, on half-precision units where that loses nothing.
+def product(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
+    """Multiply matrices, adding up in float32 or wider, on half-precision units where the factors allow it.
 
     Args:
-        tokens: ``(B, N, C)``.
-        others: ``(B, S, C)``.
-        exact: Type that holds both without loss, where it is not their own.
+        left: ``(B, N, C)``.
+        right: ``(B, C, S)``.
+        stored: Type that holds all elements of both without loss. Two numbers of half precision multiply exactly in
+            float32, so that their matrix units give what a conversion to float32 before would give.
 
     Returns:
-        ``(B, N, S)``. Products of half-precision numbers are added up in float32, which is no less exact than
-        converting them first.
+        ``(B, N, S)``.
     """
-    if exact is None:
-        exact = tokens.dtype if tokens.dtype == others.dtype else torch.float32
-    device = tokens.device.type
+    device = left.device.type
     with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
-        if exact in _HALF and device == "cuda":
-            return torch.bmm(tokens.to(exact), others.to(exact).transpose(1, 2), out_dtype=torch.float32)
-        tokens, others = widen(tokens), widen(others)
-        if exact == torch.bfloat16 and device == "cpu" and not torch.compiler.is_compiling():
-            products = tokens.new_empty(len(tokens), tokens.shape[1], others.shape[1])
+        if stored in _HALF and device == "cuda":
+            return torch.bmm(left.to(stored), right.to(stored), out_dtype=torch.float32)
+        left, right = widen(left), widen(right)
+        if stored == torch.bfloat16 and device == "cpu" and not torch.compiler.is_compiling():
+            result = left.new_empty(len(left), left.shape[1], right.shape[2])
             with bfloat16_matrix_units():  # which oneDNN uses for single matrices alone, not for batches of them
-                for one, other, product in zip(tokens, others, products, strict=True):
-                    torch.mm(one, other.T, out=product)
-            return products
-        return tokens @ others.transpose(1, 2)
+                for one, other, out in zip(left, right, result, strict=True):
+                    torch.mm(one, other, out=out)
+            return result
+        return left @ right
+
+
+def operand(tokens: Tensor) -> Tensor:
+    """Give tokens as `product` takes them fastest: a CPU would convert them each time, a GPU need not at all."""
+    return tokens if tokens.is_cuda else widen(tokens)
 
 
 @contextmanager
@@ -83,8 +86,12 @@ def squared_norms(tokens: Tensor) -> Tensor:
 
 
 def squared_distances(tokens: Tensor, others: Tensor) -> Tensor:
-    """Give the squared Euclidean distances ``(B, N, S)`` of ``(B, N, C)`` to ``(B, S, C)`` in float32 or wider."""
-    distances = dot_products(tokens, others).mul_(-2)
+    """Give the squared Euclidean distances of tokens ``(B, N, C)`` to others ``(B, S, C)`` of the same type.
+
+    Returns:
+        ``(B, N, S)`` in float32 or wider.
+    """
+    distances = product(tokens, others.transpose(1, 2), tokens.dtype).mul_(-2)
     distances += squared_norms(tokens)[:, :, None]
     distances += squared_norms(others)[:, None, :]
     return distances.clamp_min_(0)
@@ -98,7 +105,7 @@ def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, nei
 
     Args:
         tokens: Features of the tokens to rebuild, ``(B, Q, C)``.
-        kept: Features of the tokens to rebuild them from, ``(B, S, C)``.
+        kept: Features of the tokens to rebuild them from, ``(B, S, C)``, of the same type.
         temperature: Factor of the squared distance in the exponent.
         neighbours: Number of kept tokens that take part, cut to ``S``.
 

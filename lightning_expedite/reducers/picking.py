@@ -1,6 +1,7 @@
-"""Picking tokens by index: whole rows at a time, where ``Tensor.gather`` goes element by element."""
+"""Picking and averaging rows of tokens: whole rows at a time, where ``gather`` and ``scatter_add`` go by element."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -11,7 +12,23 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def across_images(index: Tensor, size: int) -> Tensor:
-    """Turn an index ``(B, k)`` within each image's ``size`` rows into one over the rows of all images."""
+    """Turn an index ``(B, ...)`` within each image's ``size`` rows into one over the rows of all images."""
     if len(index) == 1:
         return index
-    return index + size * torch.arange(len(index), device=index.device)[:, None]
+    first = size * torch.arange(len(index), device=index.device)
+    return index + first.view(-1, *[1] * (index.ndim - 1))
+
+
+def group_means(table: Tensor, rows: Tensor, members: Tensor) -> Tensor:
+    """Average rows of a table group by group.
+
+    Args:
+        table: ``(R, C)``.
+        rows: Numbers ``(n,)`` of the rows, those of the first group first, then those of the second, ...
+        members: How many rows each group has, ``(S,)``, in all ``n``.
+
+    Returns:
+        ``(S, C)``; 0 for a group without rows.
+    """
+    share = members.clamp_min(1).to(table.dtype).reciprocal().repeat_interleave(members, output_size=len(rows))
+    return F.embedding_bag(rows, table, members.cumsum(0) - members, mode="sum", per_sample_weights=share)

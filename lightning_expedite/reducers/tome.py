@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual
-from .distances import dot_products, squared_norms, widen
-from .picking import across_images, take
+from .distances import operand, product, squared_norms
+from .picking import across_images, group_means, take
 
 
 class ToMe(Reducer):
@@ -70,19 +70,11 @@ class Matching:
 
     def merge(self, tokens: Tensor) -> Tensor:
         """Average the members of each group: ``(B, N, C)`` to ``(B, size, C)``."""
-        batch = len(tokens)
-        members = torch.zeros(batch, self.size, dtype=torch.long, device=tokens.device)
+        members = torch.zeros(len(tokens), self.size, dtype=torch.long, device=tokens.device)
         members.scatter_add_(1, self.group, torch.ones_like(self.group))
-        order = self.group.argsort(dim=1)
-        share = members.to(tokens.dtype).reciprocal().gather(1, self.group.gather(1, order))
-        merged = F.embedding_bag(  # sums rows of a table in runs: tokens in the order of their groups
-            across_images(order, tokens.shape[1]).flatten(),
-            tokens.flatten(0, 1),
-            (members.flatten().cumsum(0) - members.flatten()),
-            mode="sum",
-            per_sample_weights=share.flatten(),
-        )
-        return merged.unflatten(0, (batch, self.size))
+        rows = across_images(self.group.argsort(dim=1), tokens.shape[1])
+        means = group_means(tokens.flatten(0, 1), rows.flatten(), members.flatten())
+        return means.unflatten(0, members.shape)
 
     def restore(self, merged: Tensor) -> Tensor:
         """Copy each group's token to all its members: ``(B, size, C)`` to ``(B, N, C)``."""
@@ -115,9 +107,9 @@ def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
     Class and distillation tokens have similarity -inf, and are nobody's destination.
     """
     first = 2 * -(-prefix // 2)  # the first source that is a patch
-    wide = tokens if tokens.is_cuda else widen(tokens)  # CPUs convert in every use, GPUs within a kernel
-    scale = squared_norms(wide).clamp_min(1e-24).rsqrt()
-    similarity = dot_products(wide[:, first::2], wide[:, 1::2], exact=tokens.dtype)
+    stored, tokens = tokens.dtype, operand(tokens)
+    scale = squared_norms(tokens).clamp_min(1e-24).rsqrt()
+    similarity = product(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), stored)
     similarity *= scale[:, None, 1::2]
     if prefix > 1:  # token 1 is a distillation token
         similarity[:, :, 0] = -torch.inf
