@@ -81,7 +81,6 @@ def test_the_environment_says_what_computed(demo_run):
     assert environment["device_type"] == "cpu"
     assert environment["precision"] == "32-true"
     assert environment["kernels"]["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    assert environment["torch"] == torch.__version__.split("+")[0] or environment["torch"] == torch.__version__
 
 
 def test_the_main_figures_are_a_line_per_config(demo_run):

@@ -21,6 +21,8 @@ from .timing import Budget, Stopwatch, describe_latency, describe_speedup, quant
 Result = TypeVar("Result")
 _LATENCY_SHARE, _SEARCH_SHARE, _THROUGHPUT_SHARE = 0.5, 0.2, 0.3  # of the time budget
 
+_COMPILED_WARMUP = 3  # passes: to compile, to record a graph, to replay it
+
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
@@ -71,9 +73,7 @@ class Benchmark:
         settings = self.settings
         self.progress("warming up")
         image = self.input(0, 1)
-        for _ in range(max(settings.warmup, 1)):
-            for side in self.sides:
-                side.window(image)
+        self.warm_up(image)
         self.progress("latency")
         latency = self.time(1, Budget(settings.iterations, _LATENCY_SHARE * settings.seconds))
         described = self.describe(latency)
@@ -105,6 +105,12 @@ class Benchmark:
         """Give a batch of real crops on the device, in the type that the model takes."""
         images = require_content(self.crops.batch(start, count))
         return images.to(self.settings.device, input_dtype(self.settings.precision))
+
+    def warm_up(self, images: Tensor) -> None:
+        """Run both sides untimed; compiled ones often enough for a CUDA graph to be recorded."""
+        for _ in range(max(self.settings.warmup, _COMPILED_WARMUP if self.settings.compiled else 1)):
+            for side in self.sides:
+                side.window(images)
 
     def time(self, size: int, budget: Budget) -> list[list[float]]:
         """Time the sides in turns on batches of a size; both sides of a pair get the same crops."""
@@ -149,8 +155,7 @@ class Benchmark:
         budget = Budget(self.settings.iterations, _THROUGHPUT_SHARE * self.settings.seconds)
         while choice.size > 1:
             try:
-                for side in self.sides:
-                    side.window(self.input(0, choice.size))
+                self.warm_up(self.input(0, choice.size))
                 return choice, self.time(choice.size, budget)
             except Exception as error:
                 if not out_of_memory(error):

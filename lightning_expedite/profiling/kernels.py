@@ -41,11 +41,10 @@ def attention_kernels(call: Callable[[], object]) -> list[str]:
 
 def describe_kernels(device: torch.device) -> dict[str, Any]:
     """Give what of the device and of PyTorch's build decides about kernels."""
-    common = {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    return {
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        **(_describe_cuda(device) if device.type == "cuda" else _describe_cpu()),
     }
-    return {**common, **(_describe_cuda(device) if device.type == "cuda" else _describe_cpu())}
 
 
 def _describe_cpu() -> dict[str, Any]:
@@ -53,6 +52,7 @@ def _describe_cpu() -> dict[str, Any]:
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+        "float32_matmul": torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
         "mkl": torch.backends.mkl.is_available(),
         **{name: None if supported is None else bool(supported()) for name, supported in features.items()},
     }
@@ -67,8 +67,9 @@ def _describe_cuda(device: torch.device) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "compute_capability": f"{properties.major}.{properties.minor}",
         "memory_mib": properties.total_memory / (1 << 20),
-        "tf32_matmul": backends.matmul.allow_tf32,
-        "tf32_convolution": torch.backends.cudnn.allow_tf32,
+        # By their newer names: the older ones raise an error where somebody has set the newer.
+        "float32_matmul": backends.matmul.fp32_precision,
+        "float32_convolution": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
         "attention_enabled": {
             "flash": backends.flash_sdp_enabled(),
             "efficient": backends.mem_efficient_sdp_enabled(),

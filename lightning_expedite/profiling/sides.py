@@ -81,7 +81,7 @@ def make_sides(model: Segmenter, precision: Precision, device: torch.device, com
 
 
 def compile_forward(compiled: Compile, whole: bool) -> Callable[[Segmenter, Tensor], Tensor]:
-    """Compile the window forward for each shape of its input; with CUDA graphs every call is a step of its own.
+    """Compile the window forward, for each shape of its input where it is one graph; with CUDA graphs every call is a step of its own.
 
     Args:
         compiled: ``True`` or a mode of ``torch.compile``.
@@ -90,7 +90,8 @@ def compile_forward(compiled: Compile, whole: bool) -> Callable[[Segmenter, Tens
     # Both sides, each batch size and, of ACT, each layer count against one limit; beyond it nothing is compiled.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_GRAPHS)
     mode = compiled if isinstance(compiled, str) else None
-    fast = torch.compile(patch_logits, fullgraph=whole, dynamic=False, mode=mode)
+    # Without one graph, shapes may follow the content: compiling for each of them would never end.
+    fast = torch.compile(patch_logits, fullgraph=whole, dynamic=False if whole else None, mode=mode)
     if mode is None:
         return fast
 
