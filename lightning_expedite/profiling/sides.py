@@ -81,7 +81,9 @@ def make_sides(model: Segmenter, precision: Precision, device: torch.device, com
 
 
 def compile_forward(compiled: Compile, whole: bool) -> Callable[[Segmenter, Tensor], Tensor]:
-    """Compile the window forward, for each shape of its input where it is one graph; with CUDA graphs every call is a step of its own.
+    """Compile the window forward; for each shape of its input where it is one graph.
+
+    With CUDA graphs every call is a step of its own.
 
     Args:
         compiled: ``True`` or a mode of ``torch.compile``.
