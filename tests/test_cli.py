@@ -96,7 +96,7 @@ def test_an_unknown_subcommand(run):
     assert run("evaluate") == (
         2,
         "",
-        "error: 'evaluate' is no subcommand; there are test, predict, convert, prepare\n",
+        "error: 'evaluate' is no subcommand; there are test, predict, benchmark, convert, prepare\n",
     )
 
 

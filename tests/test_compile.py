@@ -42,10 +42,7 @@ def small(name, dtype=torch.float64):
     return tiny_model(REDUCERS[name](), depth=2, decoder_depth=1).to(dtype)
 
 
-TABLES = pytest.mark.xfail(strict=True, reason="the clusters' tables are made from values of tensors")
-
-
-@pytest.mark.parametrize("name", ["none", "tome", "evit", pytest.param("cluster", marks=TABLES)])
+@pytest.mark.parametrize("name", ["none", "tome", "evit", "cluster"])
 @torch.inference_mode()
 def test_two_graphs_serve_all_images(uncompiled, name):
     model = small(name)
@@ -63,7 +60,7 @@ def test_two_graphs_serve_all_images(uncompiled, name):
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tome", "evit")]
 
 
-@pytest.mark.parametrize("name", ["none", *SLOW, pytest.param("cluster", marks=[pytest.mark.slow, TABLES])])
+@pytest.mark.parametrize("name", ["none", *SLOW, pytest.param("cluster", marks=pytest.mark.slow)])
 @torch.inference_mode()
 def test_compiled_kernels_give_the_same_logits(name):
     model, compiled = small(name), CompiledWindows(64, 4)

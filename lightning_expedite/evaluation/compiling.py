@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..reducers import EViT, Reducer, TokenClustering, ToMe
+from ..reducers.base import Reducer
 from ..segmenter.model import Segmenter
 from .inference import WindowForward, run_windows
 
@@ -19,12 +19,8 @@ REPEATS = 3  # a CUDA graph is warmed up, recorded and replayed
 
 
 def one_graph(reducer: Reducer | None) -> bool:
-    """Tell whether a model with a reducer is compiled as one graph.
-
-    ACT is not: how many groups there are is known only on the host. Nor are methods that are not of this package: of
-    them nothing is known.
-    """
-    return reducer is None or isinstance(reducer, (TokenClustering, EViT, ToMe))
+    """Tell whether a model with a reducer is compiled as one graph, without Python in between."""
+    return reducer is None or not reducer.shapes_depend_on_content
 
 
 @dataclass

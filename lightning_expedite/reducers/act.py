@@ -32,6 +32,8 @@ class ACT(Reducer):
         ReducerError: ``query_hashes`` is out of its range.
     """
 
+    shapes_depend_on_content = True
+
     def __init__(self, query_hashes: int, seed: int = 0) -> None:
         if not 1 <= query_hashes <= 64 // BITS:
             raise ReducerError(f"query_hashes={query_hashes} must lie between 1 and {64 // BITS}")
@@ -74,6 +76,7 @@ class ACTReduction(Reduction):
         tokens = attention_residual(block, tokens, lambda x: self._attend(layer, block.attn, x))
         return mlp_residual(block, tokens)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the number of groups depends on the values
     def _attend(self, layer: int, attention: Any, tokens: Tensor) -> Tensor:
         query, key, value = split_heads(attention, tokens)
         with region("act: group"):

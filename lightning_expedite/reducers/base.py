@@ -16,7 +16,7 @@ sees every patch) or in ``masks`` (the decoder sees the reduced tokens).
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,6 +96,10 @@ class Reducer(ABC):
     Subclass it in one new file of ``lightning_expedite/reducers`` (found by itself) or anywhere else (named
     by class path) to add a method.
     """
+
+    shapes_depend_on_content: ClassVar[bool] = False
+    """Whether how many tokens or queries there are depends on their values: such a method asks the device for numbers
+    in every pass, cannot be compiled as one graph, and is counted on real images alone."""
 
     def check(self, encoder: EncoderShape) -> None:  # noqa: B027 (most methods apply to every encoder)
         """Raise `ReducerError` where these settings cannot apply to the encoder."""

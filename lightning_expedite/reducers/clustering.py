@@ -97,7 +97,9 @@ class ClusterReduction(Reduction):
 
     def masks(self, logits: Tensor) -> Tensor:
         """Rebuild the logits of all patches from those of the clusters."""
-        return rebuild(self.weights(), logits).to(logits.dtype)
+        with region("cluster: weights"):
+            weights = self.weights()
+        return rebuild(weights, logits).to(logits.dtype)
 
     def weights(self) -> Tensor:
         """Share of every cluster in the logits of every patch, ``(B, rows * columns, clusters)``."""
@@ -191,33 +193,36 @@ def neighbourhood_bands(
     products would take longer than one large one.
     """
     reach = window_size // 2
-    homes = [home_clusters(tokens, clusters) for tokens, clusters in zip(token_grid, cluster_grid, strict=True)]
+    home_rows, home_columns = (
+        home_clusters(tokens, clusters) for tokens, clusters in zip(token_grid, cluster_grid, strict=True)
+    )
     far_rows, far_columns = (
-        (home[:, None] - torch.arange(clusters)).abs() > reach
-        for home, clusters in zip(homes, cluster_grid, strict=True)
+        (torch.tensor(homes, device=device)[:, None] - torch.arange(clusters, device=device)).abs() > reach
+        for homes, clusters in zip((home_rows, home_columns), cluster_grid, strict=True)
     )
     rows, columns = cluster_grid
     step = ROWS_OF_A_BAND if device.type == "cpu" else rows
     bands = []
     for start in range(0, rows, step):
-        inside = ((homes[0] >= start) & (homes[0] < start + step)).nonzero().flatten()
-        first, last = int(inside[0]), int(inside[-1]) + 1
+        inside = [row for row, home in enumerate(home_rows) if start <= home < start + step]
+        first, last = inside[0], inside[-1] + 1
         low, high = max(start - reach, 0), min(start + step + reach, rows)
         far = far_rows[first:last, None, low:high, None] | far_columns[None, :, None, :]
         bands.append(
             Band(
                 slice(first * token_grid[1], last * token_grid[1]),
                 slice(low * columns, high * columns),
-                far.flatten(2).flatten(0, 1).to(device),
+                far.flatten(2).flatten(0, 1),
             )
         )
     return tuple(bands)
 
 
-def home_clusters(tokens: int, clusters: int) -> Tensor:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def home_clusters(tokens: int, clusters: int) -> tuple[int, ...]:
     """Give the home cluster of each token along one side: nearest-neighbour upsampling of the indices."""
     index = torch.arange(clusters, dtype=torch.float32)[None, None]
-    return F.interpolate(index, tokens, mode="nearest")[0, 0].long()
+    return tuple(int(home) for home in F.interpolate(index, tokens, mode="nearest")[0, 0].tolist())
 
 
 def shares(tokens: int, clusters: int, like: Tensor) -> Tensor:
@@ -227,7 +232,8 @@ def shares(tokens: int, clusters: int, like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _shares(tokens: int, clusters: int, device: torch.device) -> Tensor:
-    return F.adaptive_avg_pool1d(torch.eye(tokens, dtype=torch.float64)[None], clusters)[0].T.contiguous().to(device)
+    unit = torch.eye(tokens, dtype=torch.float64, device=device)
+    return F.adaptive_avg_pool1d(unit[None], clusters)[0].T.contiguous()
 
 
 def strongest_cluster(reduction: ClusterReduction) -> Tensor:

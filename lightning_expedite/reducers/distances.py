@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 def widen(value: T) -> T:
     """Give a tensor of half precision as float32, and everything else as it is."""
-    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
+    return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value  # type: ignore[return-value]
 
 
 def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:

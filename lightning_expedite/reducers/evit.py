@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ReducerError
+from ..regions import region
 from .base import (
     EncoderShape,
     Reducer,
@@ -98,7 +99,9 @@ class EViTReduction(Reduction):
             return super().layer(layer, block, tokens)
         attention = ClassAttention(block.attn)
         tokens = attention_residual(block, tokens, attention)
-        return mlp_residual(block, self._drop(tokens, attention.weights[:, self.layout.prefix :], keep))
+        with region("evit: drop"):
+            tokens = self._drop(tokens, attention.weights[:, self.layout.prefix :], keep)
+        return mlp_residual(block, tokens)
 
     def _drop(self, tokens: Tensor, attention: Tensor, keep: int) -> Tensor:
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
@@ -115,7 +118,8 @@ class EViTReduction(Reduction):
         """Put every token back in its place, the dropped ones rebuilt from the kept."""
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         for drop in reversed(self.drops):
-            patches = self._restore(patches, drop)
+            with region("evit: restore"):
+                patches = self._restore(patches, drop)
         return torch.cat((prefix, patches), dim=1)
 
     def _restore(self, patches: Tensor, drop: Drop) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ReducerError
+from ..regions import region
 from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual
 from .distances import operand, product, squared_norms
 from .picking import across_images, group_means, take
@@ -50,8 +51,13 @@ class ToMeReduction(Reduction):
             return super().layer(layer, block, tokens)
 
         def on_merged(module: Any, tokens: Tensor) -> Tensor:
-            matching = match(tokens, self.merged, self.layout)
-            return matching.restore(module(matching.merge(tokens)))
+            with region("tome: match"):
+                matching = match(tokens, self.merged, self.layout)
+            with region("tome: merge"):
+                merged = matching.merge(tokens)
+            merged = module(merged)
+            with region("tome: restore"):
+                return matching.restore(merged)
 
         tokens = attention_residual(block, tokens, lambda x: on_merged(block.attn, x))
         return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, x))

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..reducers.base import EncoderShape, Reducer, Reduction, TokenLayout
+from ..regions import region
 from .architecture import CONVENTIONS, Architecture, ConventionName
 from .decoders import DECODERS
 
@@ -91,14 +92,20 @@ class Segmenter(nn.Module):
 
     def segment_patches(self, images: Tensor) -> Segmentation:
         """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches."""
-        tokens, grid = self.embed(images)
+        with region("embed"):
+            tokens, grid = self.embed(images)
         layout = TokenLayout(*grid, prefix=self.architecture.prefix)
         reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
         tokens = reduction.before(tokens)
         for layer, block in enumerate(self.encoder.blocks, start=1):
-            tokens = reduction.layer(layer, block, tokens)
-        tokens = reduction.after(self.encoder.norm(tokens))
-        logits = reduction.masks(self.decoder(tokens[:, layout.prefix :]))
+            with region(f"block {layer}"):
+                tokens = reduction.layer(layer, block, tokens)
+        with region("restore tokens"):
+            tokens = reduction.after(self.encoder.norm(tokens))
+        with region("decoder"):
+            logits = self.decoder(tokens[:, layout.prefix :])
+        with region("restore logits"):
+            logits = reduction.masks(logits)
         return Segmentation(logits.transpose(1, 2).unflatten(2, grid), reduction)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -111,7 +118,9 @@ class Segmenter(nn.Module):
             Tokens ``(B, prefix + rows * columns, C)`` with position embeddings, and ``(rows, columns)``.
         """
         encoder = self.encoder
-        patches = encoder.patch_embed(self._pad(images))  # (B, rows, columns, C)
+        # Channels last: the convolution then writes tokens, not planes to be transposed.
+        images = self._pad(images).contiguous(memory_format=torch.channels_last)
+        patches = encoder.patch_embed(images)  # (B, rows, columns, C)
         batch, rows, columns, _ = patches.shape
         tokens = patches.flatten(1, 2)
         for prefix in (encoder.reg_token, encoder.cls_token):
