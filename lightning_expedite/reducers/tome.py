@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ReducerError
@@ -99,26 +98,33 @@ def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
         Groups in the order: sources that stay alone by index, then destinations.
     """
     best, destination = best_matches(tokens, layout.prefix)
-    stay, destinations = best.shape[1] - merged, tokens.shape[1] // 2
+    special = -(-layout.prefix // 2)  # sources that are no patches
+    destinations = tokens.shape[1] // 2
+    stay = special + best.shape[1] - merged
     alone = torch.ones_like(best, dtype=torch.bool).scatter_(1, best.topk(merged, sorted=False).indices, False)
     group = destination.new_empty(tokens.shape[:2])
-    group[:, ::2] = torch.where(alone, alone.cumsum(1) - 1, stay + destination)
+    group[:, : 2 * special : 2] = torch.arange(special, device=tokens.device)
+    group[:, 2 * special :: 2] = torch.where(alone, alone.cumsum(1) + (special - 1), stay + destination)
     group[:, 1::2] = torch.arange(stay, stay + destinations, device=tokens.device)
     return Matching(group, stay + destinations)
 
 
 def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """Each source's best cosine similarity and its destination, both ``(B, ceil(N / 2))``.
+    """Best cosine similarity and destination of each source that is a patch, in the order of the sources.
 
-    Class and distillation tokens have similarity -inf, and are nobody's destination.
+    Args:
+        tokens: ``(B, N, C)``.
+        prefix: Number of class and distillation tokens; they are nobody's destination.
+
+    Returns:
+        Two tensors ``(B, S)``.
     """
     first = 2 * -(-prefix // 2)  # the first source that is a patch
     stored, tokens = tokens.dtype, operand(tokens)
-    scale = squared_norms(tokens).clamp_min(1e-24).rsqrt()
+    scale = squared_norms(tokens).clamp_min_(1e-24).rsqrt_()
     similarity = product(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), stored)
-    similarity *= scale[:, None, 1::2]
+    similarity *= scale[:, None, 1::2].contiguous()
     if prefix > 1:  # token 1 is a distillation token
         similarity[:, :, 0] = -torch.inf
     best, destination = similarity.max(dim=-1)
-    best *= scale[:, first::2]  # which changes nothing about the destination
-    return F.pad(best, (first // 2, 0), value=-torch.inf), F.pad(destination, (first // 2, 0))
+    return best.mul_(scale[:, first::2]), destination  # of a source's own length no destination depends
