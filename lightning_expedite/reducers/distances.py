@@ -6,7 +6,7 @@ multiply exactly in float32, in which those units add up.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +17,13 @@ from torch.amp.autocast_mode import is_autocast_available
 _HALF = (torch.float16, torch.bfloat16)
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def autocast_off(device: str) -> AbstractContextManager[None]:
+    """Keep autocast from a block, at no cost where it is off already."""
+    if is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def widen(value: T) -> T:
@@ -30,8 +37,7 @@ def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         device = next(value.device.type for value in args if isinstance(value, Tensor))
-        autocast_off = torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
-        with autocast_off:
+        with autocast_off(device):
             return function(*map(widen, args), **{key: widen(value) for key, value in kwargs.items()})  # type: ignore[arg-type]
 
     return wrapped
@@ -50,7 +56,7 @@ def product(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
         ``(B, N, S)``.
     """
     device = left.device.type
-    with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
+    with autocast_off(device):
         if stored in _HALF and device == "cuda":
             return torch.bmm(left.to(stored), right.to(stored), out_dtype=torch.float32)
         left, right = widen(left), widen(right)
