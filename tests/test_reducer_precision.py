@@ -1,0 +1,78 @@
+"""What reducers compute in half precision, and the operators on rows of tokens that they share."""
+
+import pytest
+import torch
+from tiny import close, noise
+
+from lightning_expedite.reducers import TokenClustering, TokenLayout
+from lightning_expedite.reducers.clustering import cluster
+from lightning_expedite.reducers.distances import product, squared_distances
+from lightning_expedite.reducers.picking import group_means, take
+from lightning_expedite.reducers.tome import match
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+HALF = (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_products_of_half_precision_tokens_are_those_of_float32(dtype):
+    left, right = noise(2, 40, 96).to(dtype), noise(2, 60, 96, seed=1).to(dtype)
+    expected = left[:, ::2].double() @ right[:, 1::2].double().transpose(1, 2)
+    found = product(left[:, ::2], right[:, 1::2].transpose(1, 2), dtype)
+    assert found.dtype == torch.float32
+    assert close(found.double(), expected, 1e-6)  # rounded to bfloat16 it would be off by 2e-3
+
+
+def test_products_and_distances_ignore_autocast():
+    left, right = noise(1, 30, 64), noise(1, 20, 64, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, distances = product(left, right.transpose(1, 2), left.dtype), squared_distances(left, right)
+    assert close(found.double(), left.double() @ right.double().transpose(1, 2), 1e-6)
+    assert close(distances.double(), torch.cdist(left.double(), right.double()).square(), 1e-5)
+
+
+def test_the_library_computes_other_products_as_before():
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    product(noise(1, 8, 16).bfloat16(), noise(1, 16, 8).bfloat16(), torch.bfloat16)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    with pytest.raises(RuntimeError):
+        product(noise(1, 8, 16).bfloat16(), noise(1, 15, 8).bfloat16(), torch.bfloat16)
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("prefix", [0, 1, 2])
+def test_tokens_of_half_precision_merge_as_the_same_numbers_in_float64(dtype, prefix):
+    layout = TokenLayout(12, 15, prefix=prefix)
+    tokens = noise(2, prefix + 180, 64).to(dtype)
+    assert torch.equal(match(tokens, 50, layout).group, match(tokens.double(), 50, layout).group)
+
+
+def test_clusters_in_bfloat16_are_those_of_the_same_numbers_up_to_rounding():
+    tokens = noise(2, 120, 64).bfloat16()
+    settings = TokenClustering(1, (6, 5), temperature=0.05)
+    found = cluster(tokens, (12, 10), (6, 5), settings)
+    expected = cluster(tokens.double(), (12, 10), (6, 5), settings)
+    assert found.dtype == torch.bfloat16
+    assert close(found.double(), expected, 4e-3)  # one rounding to bfloat16 is 2e-3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_taking_tokens_is_gathering_them(batch):
+    tokens = noise(batch, 12, 8)[:, 2:]  # not contiguous
+    index = torch.stack(
+        [torch.randperm(10, generator=torch.Generator().manual_seed(seed))[:4] for seed in range(batch)]
+    )
+    assert torch.equal(take(tokens, index), tokens.gather(1, index[..., None].expand(-1, -1, 8)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_means_of_groups(dtype):
+    table = noise(9, 5).to(dtype)
+    rows, members = torch.tensor([4, 0, 8, 2, 2, 7]), torch.tensor([3, 0, 1, 2])
+    expected = torch.stack(
+        [table[[4, 0, 8]].double().mean(0), torch.zeros(5).double(), table[2].double(), table[[2, 7]].double().mean(0)]
+    )
+    found = group_means(table, rows, members)
+    assert found.dtype == dtype
+    assert close(found.double(), expected, 1e-12 if dtype == torch.float64 else 4e-3)
