@@ -6,7 +6,7 @@ import torch
 
 
 def region(name: str) -> AbstractContextManager[object]:
-    """Name what runs inside ``with region(name):`` in a PyTorch profile; nearly free where nobody profiles.
+    """Give a context that names what runs inside it in a PyTorch profile; nearly free where nobody profiles.
 
     Args:
         name: Such as ``embed``, ``block 3``, ``cluster: assign`` or ``decoder``.

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny import close, noise
+from tiny import close, noise, tiny_model
 
-from lightning_expedite.reducers import TokenClustering, TokenLayout
+from lightning_expedite.reducers import ACT, EViT, TokenClustering, TokenLayout, ToMe
 from lightning_expedite.reducers.clustering import cluster
 from lightning_expedite.reducers.distances import product, squared_distances
 from lightning_expedite.reducers.picking import group_means, take
@@ -76,3 +76,16 @@ def test_means_of_groups(dtype):
     found = group_means(table, rows, members)
     assert found.dtype == dtype
     assert close(found.double(), expected, 1e-12 if dtype == torch.float64 else 4e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reducer", [None, TokenClustering(2, (4, 3)), EViT([1, 3], 0.6), ToMe(0.4), ACT(6)], ids=str)
+def test_gradients_flow_also_after_a_pass_in_inference_mode(reducer, dtype):
+    with torch.inference_mode(False):
+        model, images = tiny_model(reducer).to(dtype), noise(1, 3, 64, 64).to(dtype)
+    model(images)  # fills what reducers keep
+    with torch.inference_mode(False), torch.enable_grad():
+        model(images).float().square().mean().backward()
+    gradient = model.encoder.patch_embed.proj.weight.grad
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0

@@ -1,6 +1,7 @@
 """ACT (Zheng et al. 2020, "End-to-End Object Detection with Adaptive Clustering Transformer")."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..errors import ReducerError
 from ..regions import region
 from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual, project_heads, split_heads
 from .distances import in_float32
-from .picking import across_images, group_means
+from .picking import across_images, count_members, group_means
 
 BUCKET_WIDTH = 8.0  # width of a hash bucket along a random direction (the reference implementation's value)
 BITS = 2  # bits by which each further hash is shifted before all are summed
@@ -53,13 +54,14 @@ class ACT(Reducer):
         draws = self._draws.setdefault((head_dim, device), [])
         if len(draws) < layer:
             generator = torch.Generator().manual_seed(self.seed)
-            draws[:] = [
-                (
-                    torch.randn(1, head_dim, self.query_hashes, generator=generator).to(device),
-                    torch.rand(1, self.query_hashes, 1, generator=generator).to(device),
-                )
-                for _ in range(layer)
-            ]
+            with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+                draws[:] = [
+                    (
+                        torch.randn(1, head_dim, self.query_hashes, generator=generator).to(device),
+                        torch.rand(1, self.query_hashes, 1, generator=generator).to(device),
+                    )
+                    for _ in range(layer)
+                ]
         return draws[layer - 1]
 
 
@@ -107,13 +109,23 @@ def hash_queries(query: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
     subtracts, would move all codes of a head by one number and is left in.
     """
     buckets = torch.floor((query @ weight.to(query.dtype) + offset.to(query.dtype).transpose(1, 2)) / BUCKET_WIDTH)
-    hashes = buckets.shape[-1]
-    half = 32 // BITS  # sums of so many directions are whole numbers that float64 holds
-    shifts = BITS * (torch.arange(hashes, device=query.device) % half)
-    places = torch.zeros(hashes, 2, dtype=torch.float64, device=query.device)
-    places[:half, 0], places[half:, 1] = 2.0 ** shifts[:half], 2.0 ** shifts[half:]
-    low, high = (buckets.double() @ places).long().unbind(-1)
+    low, high = (buckets.double() @ places(buckets.shape[-1], buckets.device)).long().unbind(-1)
     return low + (high << 32)
+
+
+@lru_cache(maxsize=32)
+def places(hashes: int, device: torch.device) -> Tensor:
+    """Give the powers of two that shift buckets: of the first 16 directions and, 32 bits higher, of the others.
+
+    Each half of a code is a whole number that float64 holds as long as buckets are below 2^22, queries that is below
+    2^25 along a direction.
+    """
+    half = 32 // BITS
+    powers = [[0.0, 0.0] for _ in range(hashes)]
+    for index in range(hashes):
+        powers[index][index // half] = float(1 << BITS * (index % half))
+    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+        return torch.tensor(powers, dtype=torch.float64, device=device)
 
 
 @dataclass(frozen=True)
@@ -138,14 +150,10 @@ class Groups:
 
     def means(self, query: Tensor) -> Tensor:
         """Average queries ``(B, heads, N, D)`` by group to ``(B, heads, most, D)``; 0 beyond a head's last group."""
-        batch, heads, tokens, _ = query.shape
-        members = torch.zeros(batch, heads, self.most, dtype=torch.long, device=query.device)
-        members.scatter_add_(2, self.number, torch.ones_like(self.number))
+        heads, tokens = query.shape[1:3]
         # In memory the heads of a token lie side by side.
-        head = torch.arange(heads, device=query.device)[:, None]
-        rows = across_images(self.order, tokens) * heads + head
-        means = group_means(query.transpose(1, 2).flatten(0, 2), rows.flatten(), members.flatten())
-        return means.unflatten(0, members.shape)
+        rows = across_images(self.order, tokens) * heads + torch.arange(heads, device=query.device)[:, None]
+        return group_means(query.transpose(1, 2).flatten(0, 2), rows, count_members(self.number, self.most))
 
     def restore(self, result: Tensor) -> Tensor:
         """Give every query its group's result: ``(B, heads, most, D)`` to ``(B, N, heads, D)``."""

@@ -12,6 +12,7 @@ from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
 from .distances import (
+    in_float32,
     operand,
     product,
     rebuild,
@@ -163,15 +164,19 @@ def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], tempera
         affinity = operand(logits.masked_fill_(band.far, -torch.inf).softmax(dim=-1).to(stored))
         mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True, dtype=mass.dtype)
         sums[:, band.clusters] += product(affinity.transpose(1, 2), some, stored)
-    return sums.div_(mass.clamp_min_(1e-16).transpose(1, 2)).to(stored)
+    return (sums / mass.clamp_min(1e-16).transpose(1, 2)).to(stored)
 
 
+@in_float32
 def pool(tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int]) -> Tensor:
     """Pool tokens ``(B, H * W, C)`` adaptively to ``(B, h * w, C)``, first rows, then columns."""
-    (height, width), (rows, columns) = token_grid, cluster_grid
-    pooled = shares(height, rows, tokens) @ tokens.unflatten(1, token_grid).flatten(2)
-    pooled = shares(width, columns, tokens) @ pooled.unflatten(2, (width, -1)).flatten(0, 1)
-    return pooled.reshape(len(tokens), rows * columns, -1)
+    of_rows, of_columns = (
+        shares(side, clusters, tokens.dtype, tokens.device)
+        for side, clusters in zip(token_grid, cluster_grid, strict=True)
+    )
+    pooled = of_rows @ tokens.unflatten(1, token_grid).flatten(2)
+    pooled = of_columns @ pooled.unflatten(2, (token_grid[1], -1)).flatten(0, 1)
+    return pooled.reshape(len(tokens), cluster_grid[0] * cluster_grid[1], -1)
 
 
 @dataclass(frozen=True)
@@ -189,51 +194,60 @@ def neighbourhood_bands(
 ) -> tuple[Band, ...]:
     """Cut the token grid into bands of rows, each with the rows of clusters in its reach.
 
-    On a CPU a band has few rows, so that little is computed in vain; elsewhere one band holds all: many small
-    products would take longer than one large one.
+    On a CPU a band has few rows, so that little is computed in vain; on a GPU one band holds all: many small products
+    would take longer than one large one.
     """
     reach = window_size // 2
-    home_rows, home_columns = (
-        home_clusters(tokens, clusters) for tokens, clusters in zip(token_grid, cluster_grid, strict=True)
-    )
-    far_rows, far_columns = (
-        (torch.tensor(homes, device=device)[:, None] - torch.arange(clusters, device=device)).abs() > reach
-        for homes, clusters in zip((home_rows, home_columns), cluster_grid, strict=True)
-    )
     rows, columns = cluster_grid
-    step = ROWS_OF_A_BAND if device.type == "cpu" else rows
-    bands = []
-    for start in range(0, rows, step):
-        inside = [row for row, home in enumerate(home_rows) if start <= home < start + step]
-        first, last = inside[0], inside[-1] + 1
-        low, high = max(start - reach, 0), min(start + step + reach, rows)
-        far = far_rows[first:last, None, low:high, None] | far_columns[None, :, None, :]
-        bands.append(
-            Band(
-                slice(first * token_grid[1], last * token_grid[1]),
-                slice(low * columns, high * columns),
-                far.flatten(2).flatten(0, 1),
-            )
+    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+        far_rows, far_columns = (
+            (home_clusters(tokens, clusters, device)[:, None] - torch.arange(clusters, device=device)).abs() > reach
+            for tokens, clusters in zip(token_grid, cluster_grid, strict=True)
         )
+        whole = [(0, token_grid[0], 0, rows)]
+        parts = bands_of_rows(token_grid[0], rows) if device.type in ("cpu", "meta") else whole
+        bands = []
+        for first, last, start, stop in parts:
+            low, high = max(start - reach, 0), min(stop + reach, rows)
+            far = far_rows[first:last, None, low:high, None] | far_columns[None, :, None, :]
+            bands.append(
+                Band(
+                    slice(first * token_grid[1], last * token_grid[1]),
+                    slice(low * columns, high * columns),
+                    far.flatten(2).flatten(0, 1),
+                )
+            )
     return tuple(bands)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def home_clusters(tokens: int, clusters: int) -> tuple[int, ...]:
+def bands_of_rows(tokens: int, clusters: int) -> list[tuple[int, int, int, int]]:
+    """Part rows of clusters into bands, and rows of tokens by the band of their home.
+
+    Returns:
+        First and last-plus-one row of tokens, first and last-plus-one row of clusters, band by band.
+    """
+    homes = home_clusters(tokens, clusters, torch.device("cpu")).tolist()
+    bands = []
+    for start in range(0, clusters, ROWS_OF_A_BAND):
+        stop = min(start + ROWS_OF_A_BAND, clusters)
+        inside = [row for row, home in enumerate(homes) if start <= home < stop]
+        bands.append((inside[0], inside[-1] + 1, start, stop))
+    return bands
+
+
+def home_clusters(tokens: int, clusters: int, device: torch.device) -> Tensor:
     """Give the home cluster of each token along one side: nearest-neighbour upsampling of the indices."""
-    index = torch.arange(clusters, dtype=torch.float32)[None, None]
-    return tuple(int(home) for home in F.interpolate(index, tokens, mode="nearest")[0, 0].tolist())
-
-
-def shares(tokens: int, clusters: int, like: Tensor) -> Tensor:
-    """Give what each token of one side adds to each cluster's mean in adaptive pooling: ``(clusters, tokens)``."""
-    return _shares(tokens, clusters, like.device).to(like.dtype)
+    index = torch.arange(clusters, dtype=torch.float32, device=device)[None, None]
+    return F.interpolate(index, tokens, mode="nearest")[0, 0].long()
 
 
 @lru_cache(maxsize=32)
-def _shares(tokens: int, clusters: int, device: torch.device) -> Tensor:
-    unit = torch.eye(tokens, dtype=torch.float64, device=device)
-    return F.adaptive_avg_pool1d(unit[None], clusters)[0].T.contiguous()
+def shares(tokens: int, clusters: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Give what each token of one side adds to each cluster's mean in adaptive pooling: ``(clusters, tokens)``."""
+    with torch.inference_mode(False):
+        unit = torch.eye(tokens, dtype=dtype, device=device)
+        return F.adaptive_avg_pool1d(unit[None], clusters)[0].T.contiguous()
 
 
 def strongest_cluster(reduction: ClusterReduction) -> Tensor:

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
@@ -60,13 +61,13 @@ def product(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
         if stored in _HALF and device == "cuda":
             return torch.bmm(left.to(stored), right.to(stored), out_dtype=torch.float32)
         left, right = widen(left), widen(right)
-        if stored == torch.bfloat16 and device == "cpu" and not torch.compiler.is_compiling():
-            result = left.new_empty(len(left), left.shape[1], right.shape[2])
-            with bfloat16_matrix_units():  # which oneDNN uses for single matrices alone, not for batches of them
-                for one, other, out in zip(left, right, result, strict=True):
-                    torch.mm(one, other, out=out)
-            return result
-        return left @ right
+        if stored != torch.bfloat16 or device != "cpu" or torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return left @ right
+        result = left.new_empty(len(left), left.shape[1], right.shape[2])
+        with bfloat16_matrix_units():  # which oneDNN uses for single matrices alone, not for batches of them
+            for one, other, out in zip(left, right, result, strict=True):
+                torch.mm(one, other, out=out)
+        return result
 
 
 def operand(tokens: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ def operand(tokens: Tensor) -> Tensor:
 
 @contextmanager
 def bfloat16_matrix_units() -> Iterator[None]:
-    """Let the CPU multiply float32 matrices on its bfloat16 units, adding up in float32."""
+    """Let the CPU multiply float32 matrices on its bfloat16 units, adding up in float32; it holds for all threads."""
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
@@ -120,8 +121,7 @@ def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, nei
     """
     weights = squared_distances(tokens, kept).mul_(-temperature).exp_()
     smallest = weights.topk(min(neighbours, kept.shape[1]), dim=-1).values[..., -1:]
-    weights.masked_fill_(weights < smallest, 0.0)
-    return weights.div_(torch.linalg.vector_norm(weights, dim=-1, keepdim=True).clamp_min_(1e-12))
+    return F.normalize(weights.masked_fill(weights < smallest, 0.0), dim=-1)
 
 
 def reconstruction_multiply_adds(tokens: int, kept: int, neighbours: int, width: int) -> int:

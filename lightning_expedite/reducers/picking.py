@@ -24,11 +24,19 @@ def group_means(table: Tensor, rows: Tensor, members: Tensor) -> Tensor:
 
     Args:
         table: ``(R, C)``.
-        rows: Numbers ``(n,)`` of the rows, those of the first group first, then those of the second, ...
-        members: How many rows each group has, ``(S,)``, in all ``n``.
+        rows: Numbers of the rows, in any shape; of those of the first group, then those of the second, ...
+        members: How many rows each group has, ``(..., S)``, in all as many as there are ``rows``.
 
     Returns:
-        ``(S, C)``; 0 for a group without rows.
+        ``(..., S, C)``; 0 for a group without rows.
     """
-    share = members.clamp_min(1).to(table.dtype).reciprocal().repeat_interleave(members, output_size=len(rows))
-    return F.embedding_bag(rows, table, members.cumsum(0) - members, mode="sum", per_sample_weights=share)
+    sizes = members.flatten()
+    share = sizes.clamp_min(1).to(table.dtype).reciprocal().repeat_interleave(sizes, output_size=rows.numel())
+    means = F.embedding_bag(rows.flatten(), table, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=share)
+    return means.unflatten(0, members.shape)
+
+
+def count_members(group: Tensor, groups: int) -> Tensor:
+    """Count how often each of the numbers 0 to ``groups - 1`` stands in a row of ``(..., N)``: ``(..., groups)``."""
+    counts = torch.zeros(*group.shape[:-1], groups, dtype=torch.long, device=group.device)
+    return counts.scatter_add_(-1, group, torch.ones_like(group))

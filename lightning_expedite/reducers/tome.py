@@ -1,6 +1,7 @@
 """ToMe (Bolya et al. 2022, "Token Merging: Your ViT But Faster"), as adapted to dense prediction."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from ..regions import region
-from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual
+from .base import Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
 from .distances import operand, product, squared_norms
-from .picking import across_images, group_means, take
+from .picking import across_images, count_members, group_means, take
 
 
 class ToMe(Reducer):
@@ -58,7 +59,7 @@ class ToMeReduction(Reduction):
             with region("tome: restore"):
                 return matching.restore(merged)
 
-        tokens = attention_residual(block, tokens, lambda x: on_merged(block.attn, x))
+        tokens = attention_residual(block, tokens, lambda x: on_merged(partial(attend, block.attn), x))
         return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, x))
 
     def nothing_reduced(self) -> bool:
@@ -75,17 +76,15 @@ class Matching:
 
     def merge(self, tokens: Tensor) -> Tensor:
         """Average the members of each group: ``(B, N, C)`` to ``(B, size, C)``."""
-        members = torch.zeros(len(tokens), self.size, dtype=torch.long, device=tokens.device)
-        members.scatter_add_(1, self.group, torch.ones_like(self.group))
         rows = across_images(self.group.argsort(dim=1), tokens.shape[1])
-        means = group_means(tokens.flatten(0, 1), rows.flatten(), members.flatten())
-        return means.unflatten(0, members.shape)
+        return group_means(tokens.flatten(0, 1), rows, count_members(self.group, self.size))
 
     def restore(self, merged: Tensor) -> Tensor:
         """Copy each group's token to all its members: ``(B, size, C)`` to ``(B, N, C)``."""
         return take(merged, self.group)
 
 
+@torch.no_grad()  # no gradient goes through an order
 def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
     """Bipartite soft matching (ToMe, section 3): even tokens are sources, odd ones destinations.
 
