@@ -13,11 +13,12 @@ import pytest
 import yaml
 from small_run import make_config, make_data
 from stored_models import OFFICIAL
-from tiny import noise
+from tiny import noise, tiny_model
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.data.sources import FileSource
 from lightning_expedite.errors import ConfigError
+from lightning_expedite.evaluation import SegmenterModule, SlidingWindow
 from lightning_expedite.profiling import FlopsProfiler, LatencyProfiler, count_multiply_adds
 from lightning_expedite.reducers import EViT
 from lightning_expedite.segmenter import Segmenter
@@ -93,6 +94,19 @@ def test_act_is_counted_in_the_first_window_after_the_warm_up(run, data):
     assert flops["reduction_percent"] > 0
     assert run("test", "--config", config, "--output", "short", ALL[1], "--trainer.limit_test_batches", "1")[0] == 0
     assert "gflops_total" not in profile("short")["flops"]  # the only image was warm-up
+
+
+def test_a_mistake_in_a_reducer_is_not_taken_for_dependence_on_the_image():
+    class Mistaken(EViT):
+        def start(self, layout):
+            raise RuntimeError("a mistake")
+
+    module = SegmenterModule("demo")
+    module.model, module.sliding_window = tiny_model(Mistaken([1], 0.5)), SlidingWindow(64, 48)
+    profiler = FlopsProfiler(warmup=1)
+    profiler.begin(module)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        profiler.after_batch(module, [{"views": [{"image": noise(3, 64, 64)}]}], 0)
 
 
 @pytest.fixture

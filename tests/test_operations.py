@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from tiny import noise, tiny_model
 from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
 
-from lightning_expedite.profiling.costs import count_costs, depends_on_content, on_meta
+from lightning_expedite.profiling import costs
+from lightning_expedite.profiling.costs import count_costs, on_meta
 from lightning_expedite.profiling.operation_costs import FREE, PRICED
 from lightning_expedite.profiling.operations import count_calls, count_operations
 from lightning_expedite.profiling.tokens import count_tokens
@@ -54,10 +55,10 @@ def test_products_are_those_of_torchs_counter(reducer):
 
 @pytest.mark.parametrize("reducer", REDUCERS, ids=str)
 def test_nothing_that_computes_is_left_out(reducer):
-    costs = count_costs(tiny_model(reducer), noise(1, 3, 72, 72))
-    assert costs.true_gflops()["uncounted"] == []
-    assert costs.by_content is isinstance(reducer, ACT)
-    assert (costs.reduced is None) is (reducer is None)
+    counted = count_costs(tiny_model(reducer), noise(1, 3, 72, 72))
+    assert counted.true_gflops()["uncounted"] == []
+    assert counted.by_content is isinstance(reducer, ACT)
+    assert (counted.reduced is None) is (reducer is None)
 
 
 @pytest.mark.parametrize("reducer", FIXED, ids=str)
@@ -121,5 +122,39 @@ def test_tokens_of_each_layer():
     assert grouped.mlp == [65] * 4
 
 
-def test_only_act_depends_on_content():
-    assert [depends_on_content(tiny_model(reducer), (1, 3, 64, 64)) for reducer in REDUCERS] == 4 * [False] + [True]
+class Undone(TokenClustering):
+    """A method with a mistake that only a pass without numbers shows."""
+
+    def start(self, layout):
+        reduction = super().start(layout)
+        whole = reduction.masks
+
+        def masks(logits):
+            if logits.device.type == "meta":
+                raise RuntimeError("a mistake")
+            return whole(logits)
+
+        reduction.masks = masks
+        return reduction
+
+
+def test_a_mistake_is_no_dependence_on_content():
+    with pytest.raises(RuntimeError, match="a mistake"):
+        count_costs(tiny_model(Undone(1, (3, 3))), noise(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("reducer", FIXED, ids=str)
+def test_elsewhere_than_on_a_cpu_the_pass_itself_is_counted(reducer, monkeypatch):
+    model, image = on_meta(tiny_model(reducer)), torch.empty(1, 3, 72, 72, device="meta")  # stands for a GPU
+    expected = count_costs(tiny_model(reducer), noise(1, 3, 72, 72))
+    monkeypatch.setattr(costs, "on_meta", lambda model: pytest.fail("another model was counted"))
+    assert count_costs(model, image) == expected
+
+
+@pytest.mark.gpu
+def test_the_bands_of_a_gpu_are_counted():
+    model, image = tiny_model(TokenClustering(1, (6, 6))).cuda(), noise(1, 3, 72, 72).cuda()
+    counted = count_costs(model, image)
+    assert counted.reduced.operations == count_operations(model, image)
+    assert counted.reduced.operations.total > count_costs(model.cpu(), image.cpu()).reduced.operations.total
+    assert counted.true_gflops()["uncounted"] == []

@@ -62,19 +62,20 @@ class Costs:
 
 
 def count_costs(model: Segmenter, image: Tensor) -> Costs:
-    """Count both sides of a model, without computing where shapes do not depend on the image.
+    """Count both sides of a model, without computing where that gives the same counts.
 
     Args:
         model: The model with its reducer.
         image: One real crop ``(1, 3, H, W)`` on the model's device, in float32 as the model.
     """
-    hollow = on_meta(model)
-    costs = Costs(_count(without_reducer(hollow), image.to("meta")), None, by_content=False)
+    # Reducers may part their work otherwise on a GPU than on a CPU, and then they do not cost the same. A pass on the
+    # ``meta`` device stands for one on a CPU; on any other device the pass itself has to be made.
+    real = image.device.type != "cpu"
+    costs = Costs(_count(without_reducer(model), image, real), None, by_content=False)
     if model.reducer is None:
         return costs
-    by_content = depends_on_content(model, tuple(image.shape))
-    reduced = _count(model, image) if by_content else _count(hollow, image.to("meta"))
-    return replace(costs, reduced=reduced, by_content=by_content)
+    by_content = model.reducer.shapes_depend_on_content
+    return replace(costs, reduced=_count(model, image, real or by_content), by_content=by_content)
 
 
 def on_meta(model: Segmenter) -> Segmenter:
@@ -83,15 +84,7 @@ def on_meta(model: Segmenter) -> Segmenter:
         return Segmenter(model.architecture, model.convention.name, model.reducer).eval()
 
 
-def depends_on_content(model: Segmenter, shape: tuple[int, ...]) -> bool:
-    """Tell whether the reducer's shapes depend on the image: then no pass can be made without numbers."""
-    try:
-        with torch.inference_mode():
-            on_meta(model).segment_patches(torch.empty(shape, device="meta"))
-    except (RuntimeError, NotImplementedError):
-        return True  # an error of another cause comes up again in the pass with numbers
-    return False
-
-
-def _count(model: Segmenter, image: Tensor) -> SideCosts:
+def _count(model: Segmenter, image: Tensor, real: bool) -> SideCosts:
+    if not real:
+        model, image = on_meta(model), image.to("meta")
     return SideCosts(count_multiply_adds(model, image), count_operations(model, image), count_tokens(model, image))

@@ -9,10 +9,10 @@ import torch
 
 from ..data.samples import Sample
 from ..evaluation.module import SegmenterModule
-from ..reducers import Reducer
-from ..segmenter.model import Segmenter
 from .callbacks import RunProfiler
+from .costs import on_meta
 from .flops import count_multiply_adds
+from .sides import without_reducer
 
 MEBIBYTE = 1 << 20
 Size = tuple[int, int]  # height and width of a window
@@ -39,8 +39,7 @@ class FlopsProfiler(RunProfiler):
         self._counts: dict[Size, tuple[int, int]] = {}  # per window: with the reducer, without
         self._images = 0
         self._estimated = False
-        with torch.device("meta"):
-            self._twin = Segmenter(module.model.architecture, module.model.convention.name)
+        self._hollow = on_meta(module.model)
 
     def after_batch(self, module: SegmenterModule, samples: list[Sample], index: int) -> None:
         """Count the windows by size, and the multiply-adds of sizes that are new."""
@@ -52,13 +51,15 @@ class FlopsProfiler(RunProfiler):
             self._windows[plan.window] += len(plan.origins)
             if plan.window in self._counts:
                 continue
-            reduced = self._without_computing(plan.window, module.model.reducer)
-            if reduced is None and index >= self.warmup:
+            hollow, empty = self._hollow, torch.empty(1, 3, *plan.window, device="meta")
+            if hollow.reducer is None or not hollow.reducer.shapes_depend_on_content:
+                reduced = count_multiply_adds(hollow, empty)
+            elif index >= self.warmup:
                 self._estimated = True
                 reduced = count_multiply_adds(module.model, module.sliding_window.crops(image)[0][None])
-            unreduced = self._without_computing(plan.window, None)
-            if reduced is not None and unreduced is not None:
-                self._counts[plan.window] = (reduced, unreduced)
+            else:
+                continue
+            self._counts[plan.window] = (reduced, count_multiply_adds(without_reducer(hollow), empty))
 
     def finish(self, module: SegmenterModule) -> "WindowCounts":
         """Give the windows by size and what each costs."""
@@ -82,14 +83,6 @@ class FlopsProfiler(RunProfiler):
             "gflops_per_window": {f"{size[0]}x{size[1]}": counts[size][0] / 1e9 for size in sorted(windows)},
             "estimated": any(part.estimated for part in parts),
         }
-
-    def _without_computing(self, size: Size, reducer: Reducer | None) -> int | None:
-        """Count a window on the ``meta`` device; ``None`` where the number depends on the image."""
-        self._twin.reducer = reducer
-        try:
-            return count_multiply_adds(self._twin, torch.empty(1, 3, *size, device="meta"))
-        except (NotImplementedError, RuntimeError):  # what torch raises when asked for a value that was not computed
-            return None
 
 
 @dataclass
