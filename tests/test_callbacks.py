@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,7 +20,9 @@ from lightning_expedite import load_segmenter
 from lightning_expedite.data.sources import FileSource
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation import SegmenterModule, SlidingWindow
-from lightning_expedite.profiling import FlopsProfiler, LatencyProfiler, count_multiply_adds
+from lightning_expedite.evaluation.module import ImageResult
+from lightning_expedite.profiling import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds
+from lightning_expedite.profiling.callbacks import RunProfiler
 from lightning_expedite.reducers import EViT
 from lightning_expedite.segmenter import Segmenter
 
@@ -145,6 +148,73 @@ def test_loader_processes_read_ahead_while_the_model_runs(run, config, slow):
     assert parts[0]["data"]["median_ms"] >= 50
     assert parts[1]["data"]["median_ms"] < 10
     assert parts[1]["data"]["share"] < 0.1
+
+
+class Hourglass:
+    """A clock that stands still but where it is turned."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def pass_by(self, seconds):
+        self.now += seconds
+
+
+class SlowProfiler(RunProfiler):
+    section = "slow"
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def begin(self, module):
+        self.clock.pass_by(40)
+
+    def before_batch(self, module, index):
+        self.clock.pass_by(10)
+
+    def after_batch(self, module, samples, index):
+        self.clock.pass_by(20)
+
+    def finish(self, module):
+        return None
+
+    def combine(self, parts):
+        return {}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_the_time_of_another_profiler_counts_nowhere(first, monkeypatch):
+    clock = Hourglass()
+    monkeypatch.setattr(callbacks, "time", clock)
+    latency, slow = LatencyProfiler(warmup=0), SlowProfiler(clock)
+    profilers = [latency, slow] if first else [slow, latency]
+    module = SegmenterModule("demo")
+    module.trainer = trainer = SimpleNamespace(callbacks=profilers, loggers=[])
+    for _ in range(2):  # a second run is timed as the first
+        module.images = []
+        for one in profilers:
+            one.on_test_epoch_start(trainer, module)
+        for index in range(3):
+            clock.pass_by(2)  # reading
+            for one in profilers:
+                one.on_test_batch_start(trainer, module, [], index)
+            with module.stage("windows"):
+                clock.pass_by(4)
+            clock.pass_by(1)
+            module.images.append(ImageResult(index, "", (8, 8), 1, 0, []))
+            for one in profilers:
+                one.on_test_batch_end(trainer, module, None, [], index)
+        for one in profilers:
+            one.on_test_epoch_end(trainer, module)
+        parts = {name: part["median_ms"] for name, part in latency.figures["parts"].items()}
+        assert parts == {"data": 2000, "windows": 4000, "upsample + argmax": 0, "score": 0, "other": 1000}
+        assert latency.figures["per_image"]["median_ms"] == latency.figures["per_image"]["p95_ms"] == 7000
+        assert latency.figures["overhead_share"] == 0
+        assert slow.figures["overhead_share"] == pytest.approx((40 + 3 * 30) / (40 + 3 * 37))
 
 
 def test_loggers_get_the_figures(run, config):

@@ -25,7 +25,8 @@ from .timing import describe_latency
 class RunProfiler(Callback, ABC):
     """What the profilers of a ``test`` run share.
 
-    ``figures`` holds the result after the epoch, on every process; ``own`` the seconds that the profiler took itself.
+    ``figures`` holds the result after the epoch, on every process; ``own`` the seconds that the profiler took itself,
+    in all its runs so far.
 
     Args:
         warmup: Batches at the start of a run (of each process) that are left out.
@@ -43,12 +44,12 @@ class RunProfiler(Callback, ABC):
         self.warmup = warmup
         self.figures: dict[str, Any] = {}
         self.own = 0.0
-        self._start = 0.0
+        self._start = self._own_before = 0.0
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start anew."""
         assert isinstance(pl_module, SegmenterModule)
-        self.figures, self.own, self._start = {}, 0.0, time.perf_counter()
+        self.figures, self._own_before, self._start = {}, self.own, time.perf_counter()
         with self._counted():
             self.begin(pl_module)
 
@@ -80,7 +81,7 @@ class RunProfiler(Callback, ABC):
         assert isinstance(pl_module, SegmenterModule)
         with self._counted():
             part = self.finish(pl_module)
-        share = self.own / max(time.perf_counter() - self._start, 1e-9)
+        share = (self.own - self._own_before) / max(time.perf_counter() - self._start, 1e-9)
         parts, shares = zip(*gather((part, share)), strict=True)
         self.figures = {**self.combine(list(parts)), "overhead_share": max(shares)}
         for logger in trainer.loggers:
@@ -117,7 +118,7 @@ class BatchTimes:
     images: int
     windows: int
     data: float  # since the batch before: loading, transfer to the device, Lightning's own work, no other profiler's
-    total: float  # with ``data``
+    total: float  # with ``data``, without other profilers
     stages: dict[str, float] = field(default_factory=dict)
 
 
@@ -141,7 +142,7 @@ class LatencyProfiler(RunProfiler):
         self._current: dict[str, float] = {}
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
         self._seen = 0
-        self._own_of_others = 0.0
+        self._others_begun = self._others_ended = own_seconds(module.trainer, but=self)
         self._begun = self._ended = time.perf_counter()
         self._cuda = module.device.type == "cuda"
         module.stage = self._stage
@@ -150,6 +151,7 @@ class LatencyProfiler(RunProfiler):
         """Start the clock."""
         self._current = {}
         self._events = []
+        self._others_begun = own_seconds(module.trainer, but=self)
         self._begun = time.perf_counter()
 
     def after_batch(self, module: SegmenterModule, samples: list[Sample], index: int) -> None:
@@ -163,10 +165,11 @@ class LatencyProfiler(RunProfiler):
         self._seen = len(module.images)
         if index >= self.warmup and images:
             windows = sum(image.windows for image in images)
-            others = own_seconds(module.trainer, but=self) - self._own_of_others
-            data, total = self._begun - self._ended - others, now - self._ended - others
+            # Other profilers, by their place among the callbacks, come before or after either reading of the clock.
+            data = self._begun - self._ended - (self._others_begun - self._others_ended)
+            total = now - self._ended - (own_seconds(module.trainer, but=self) - self._others_ended)
             self._batches.append(BatchTimes(len(images), windows, data, total, self._current))
-        self._own_of_others = own_seconds(module.trainer, but=self)
+        self._others_ended = own_seconds(module.trainer, but=self)
         self._ended = time.perf_counter()
 
     def finish(self, module: SegmenterModule) -> list[BatchTimes]:
