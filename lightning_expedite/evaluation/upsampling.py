@@ -12,17 +12,26 @@ from ..reducers.distances import in_float32
 Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
 
 
-@lru_cache(maxsize=4096)
+SMALL = 4096  # numbers; 16 KiB
+KEPT_SMALL, KEPT_LARGE = 4096, 64  # entries
+
+
 def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
     """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
     The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, which computes a row's place
     in float32 with a single rounding. Bands of images of one size ask for the same weights again and again: they
-    are kept, on their device.
+    are kept, on their device; few of those of high bands, and on a GPU, where a band may be a whole image.
 
     Returns:
         First and last-plus-one source row, and weights ``(stop - start, rows)``.
     """
+    rows = stop - start
+    small = device.type == "cpu" and rows * (rows * size // target + 2) <= SMALL
+    return (_small_weights if small else _large_weights)(size, target, start, stop, device)
+
+
+def _row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
     with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
         scale = torch.tensor(size, dtype=torch.float32) / target
         at = ((torch.arange(start, stop, dtype=torch.float64) + 0.5) * scale.double() - 0.5).float().clamp_min(0)
@@ -34,6 +43,10 @@ def row_weights(size: int, target: int, start: int, stop: int, device: torch.dev
         weights.scatter_add_(1, (upper - first)[:, None], (1 - share)[:, None])
         weights.scatter_add_(1, (lower - first)[:, None], share[:, None])
         return first, last, weights.to(device, non_blocking=True)
+
+
+_small_weights = lru_cache(maxsize=KEPT_SMALL)(_row_weights)
+_large_weights = lru_cache(maxsize=KEPT_LARGE)(_row_weights)
 
 
 def interpolate_rows(
