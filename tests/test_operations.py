@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tiny import noise, tiny_model
-from torch.utils.flop_counter import FlopCounterMode, baddbmm_flop
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_expedite.profiling import costs
 from lightning_expedite.profiling.costs import count_costs, on_meta
@@ -45,9 +45,7 @@ def test_a_linear_model_by_hand():
 @pytest.mark.parametrize("reducer", FIXED, ids=str)
 def test_products_are_those_of_torchs_counter(reducer):
     model, images = on_meta(tiny_model(reducer)), torch.empty(2, 3, 72, 72, device="meta")
-    # What works in place torch's counter overlooks.
-    in_place = {torch.ops.aten.baddbmm_: lambda bias, one, other, **_: baddbmm_flop(bias, one, other)}
-    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.segment_patches(images)
     counted = count_operations(model, images).by_kind
     assert counted["matrix"] + counted["attention"] == counter.get_total_flops()
@@ -61,10 +59,16 @@ def test_nothing_that_computes_is_left_out(reducer):
     assert (counted.reduced is None) is (reducer is None)
 
 
-@pytest.mark.parametrize("reducer", FIXED, ids=str)
+BANDS = TokenClustering(1, (6, 6))  # more rows of clusters than a band of a CPU's has
+
+
+@pytest.mark.parametrize("reducer", [*FIXED, BANDS], ids=str)
 def test_a_count_without_numbers_is_that_of_a_real_pass(reducer):
     model, images = tiny_model(reducer), noise(2, 3, 72, 72)
     assert count_operations(on_meta(model), images.to("meta")) == count_operations(model, images)
+
+
+THREE, ZERO = torch.tensor([0, 3, 3]), torch.tensor([0])  # rows of one bag, and where it begins
 
 
 def test_an_unknown_operator_is_named():
@@ -86,8 +90,20 @@ def test_an_unknown_operator_is_named():
         (lambda x: torch.addmm(x[0], x, x.T @ x), "matrix", 2 * 16 * 8 * 16 + 2 * 8 * 16 * 16),
         (lambda x: x.add_(1), "elementwise", 128),
         (lambda x: torch.zeros(2, 16).scatter_add(0, torch.zeros(8, 16).long(), x), "reduction", 128),
-        (lambda x: F.embedding_bag(torch.tensor([0, 3, 3]), x, torch.tensor([0]), mode="sum"), "reduction", 48),
+        (lambda x: F.embedding_bag(THREE, x, ZERO, mode="sum"), "reduction", 48),
         (lambda x: F.conv2d(x[None, None], torch.ones(2, 1, 3, 3), torch.ones(2)), "matrix", 2 * 6 * 14 * 18),
+        (
+            lambda x: F.embedding_bag(THREE, x, ZERO, mode="sum", per_sample_weights=torch.ones(3)),
+            "reduction",
+            2 * 48,
+        ),
+        (lambda x: torch.ops.aten._embedding_bag(x, THREE, ZERO, False, 0, False, torch.ones(3)), "reduction", 2 * 48),
+        (lambda x: torch.ops.aten._embedding_bag(x, THREE, ZERO, False, 0, False, None), "reduction", 48),
+        (
+            lambda x: torch.ops.aten._embedding_bag(x, THREE, ZERO, per_sample_weights=torch.ones(3)),
+            "reduction",
+            2 * 48,
+        ),
     ],
 )
 def test_the_price_of_one_call(call, kind, flops):
@@ -153,7 +169,7 @@ def test_elsewhere_than_on_a_cpu_the_pass_itself_is_counted(reducer, monkeypatch
 
 @pytest.mark.gpu
 def test_the_bands_of_a_gpu_are_counted():
-    model, image = tiny_model(TokenClustering(1, (6, 6))).cuda(), noise(1, 3, 72, 72).cuda()
+    model, image = tiny_model(BANDS).cuda(), noise(1, 3, 72, 72).cuda()
     counted = count_costs(model, image)
     assert counted.reduced.operations == count_operations(model, image)
     assert counted.reduced.operations.total > count_costs(model.cpu(), image.cpu()).reduced.operations.total

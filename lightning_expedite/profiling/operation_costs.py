@@ -6,7 +6,7 @@ attention       2 per multiply-add of the two products of every query with every
 normalisation   5 per element of a softmax (attention's included) or LayerNorm
 activation      5 per element of a GELU, 1 of a ReLU
 elementwise     1 per element of the result: arithmetic, comparisons, selections, biases, scaled attention weights
-reduction       1 per element that is summed, averaged, compared or scattered into a sum; 2 of a norm
+reduction       1 per element that is summed, averaged, compared or scattered into a sum; 2 of a norm or weighted sum
 sorting         n log2(n) comparisons per row of n that is sorted or searched for its largest k
 interpolation   2 per source pixel that takes part in a pixel of the result
 ==============  ======================================================================================
@@ -89,8 +89,9 @@ def _sorting(dim_at: int) -> Cost:
 
 
 def _summed_bags(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
-    """Charge every row that ``embedding_bag(rows, indices, offsets)`` sums."""
-    return int(args[1].numel() * args[0].shape[1])
+    """Charge every row that ``embedding_bag(rows, indices, offsets)`` sums, twice where rows have weights."""
+    weights = named.get("per_sample_weights", args[6] if len(args) > 6 else None)
+    return int(args[1].numel() * args[0].shape[1]) * (1 if weights is None else 2)
 
 
 def _scattered(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
