@@ -69,7 +69,6 @@ def test_figures_stand_in_the_results(run, config):
     assert memory["host_peak_mib"] >= memory["host_start_mib"] > 50
     for section in found.values():
         assert 0 < section["overhead_share"] < 1
-    assert latency["overhead_share"] < 0.05  # of a run of a fraction of a second
 
 
 def test_multiply_adds_are_those_of_one_window_after_the_other(run, data):
@@ -114,15 +113,15 @@ def test_a_mistake_in_a_reducer_is_not_taken_for_dependence_on_the_image():
 
 @pytest.fixture
 def slow(monkeypatch):
-    """A model that takes 0.1 s a batch of windows and images that take 0.05 s to read."""
+    """A model that takes 0.4 s a batch of windows and images that take 0.2 s to read: much beside a busy machine's."""
     segment, read = Segmenter.segment_patches, FileSource.image
 
     def segment_slowly(self, images):
-        time.sleep(0.1)
+        time.sleep(0.4)
         return segment(self, images)
 
     def read_slowly(self, index):
-        time.sleep(0.05)
+        time.sleep(0.2)
         return read(self, index)
 
     monkeypatch.setattr(Segmenter, "segment_patches", segment_slowly)
@@ -130,7 +129,7 @@ def slow(monkeypatch):
 
 
 def test_loader_processes_read_ahead_while_the_model_runs(run, config, slow):
-    parts = {}
+    parts, medians = {}, {}
     for workers in (0, 1):
         words = (
             *RESIZED,
@@ -143,11 +142,14 @@ def test_loader_processes_read_ahead_while_the_model_runs(run, config, slow):
         )
         status, _, err = run("test", "--config", config, *words, ALL[0])
         assert status == 0, err
-        parts[workers] = profile(f"out{workers}")["latency"]["parts"]
-    assert parts[0]["windows"]["median_ms"] >= 100
-    assert parts[0]["data"]["median_ms"] >= 50
-    assert parts[1]["data"]["median_ms"] < 10
-    assert parts[1]["data"]["share"] < 0.1
+        latency = profile(f"out{workers}")["latency"]
+        parts[workers] = latency["parts"]
+        medians[workers] = {name: part["median_ms"] for name, part in latency["parts"].items()}
+        assert latency["overhead_share"] < 0.05
+    assert medians[0]["windows"] >= 400
+    assert medians[0]["data"] >= 200
+    assert medians[1]["data"] < 0.2 * medians[0]["data"]
+    assert parts[1]["data"]["share"] < 0.1 < parts[0]["data"]["share"]
 
 
 class Hourglass:
