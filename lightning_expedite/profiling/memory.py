@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -34,13 +35,30 @@ def _cuda_peak(call: Callable[[], object], device: torch.device) -> float:
 
 def _resident_rise(call: Callable[[], object]) -> float | None:
     _give_back_free_memory()
-    try:
-        _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
-        before = _status("VmRSS")
-    except (OSError, ValueError):
+    before = resident_mib("VmRSS") if reset_resident_peak() else None
+    if before is None:
         return None
     call()
-    return max(_status("VmHWM") - before, 0) / MEBIBYTE
+    peak = resident_mib("VmHWM")
+    return None if peak is None else max(peak - before, 0.0)
+
+
+def reset_resident_peak() -> bool:
+    """Set the peak of this process's resident memory to what it is now, and tell whether the system did."""
+    try:
+        _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def resident_mib(name: Literal["VmRSS", "VmHWM"]) -> float | None:
+    """Read this process's resident memory, or its peak, in MiB; ``None`` where the system does not tell."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()  # the process's name may be any
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _give_back_free_memory() -> None:
@@ -49,11 +67,3 @@ def _give_back_free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return  # another C library, or another system
-
-
-def _status(field: str) -> int:
-    """Read a field of the process's status in bytes."""
-    for line in _STATUS.read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"{_STATUS} has no {field}")

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -12,9 +11,9 @@ from ..evaluation.module import SegmenterModule
 from .callbacks import RunProfiler
 from .costs import on_meta
 from .flops import count_multiply_adds
+from .memory import MEBIBYTE, reset_resident_peak, resident_mib
 from .sides import without_reducer
 
-MEBIBYTE = 1 << 20
 Size = tuple[int, int]  # height and width of a window
 
 
@@ -144,21 +143,3 @@ class MemoryProfiler(RunProfiler):
         if figures:
             figures["host_peak_since_warmup"] = all(part["host_peak_since_warmup"] for part in parts if part)
         return {"warmup": self.warmup, **figures}
-
-
-def reset_resident_peak() -> bool:
-    """Set the peak of this process's resident memory to what it is now, and tell whether the system did."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # what the kernel takes for it
-    except OSError:
-        return False
-    return True
-
-
-def resident_mib(name: Literal["VmRSS", "VmHWM"]) -> float | None:
-    """Read this process's resident memory, or its peak, in MiB; ``None`` where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
