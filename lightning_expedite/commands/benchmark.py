@@ -158,7 +158,7 @@ def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Ca
     module, settings = cli.model, options.settings
     progress("loading")
     model = cache.load(module, options.untrained)
-    windows = module._settle_windows(model)
+    windows = module.settle_windows(model)
     if settings.compiled:
         mode = "default" if settings.compiled is True else settings.compiled
         forward = CompiledWindows(windows.window, windows.batch_size, mode, one_graph(model.reducer))

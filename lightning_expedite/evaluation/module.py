@@ -103,10 +103,34 @@ class SegmenterModule(LightningModule):
             return
         checkpoint = read_checkpoint(resolve_checkpoint(self.checkpoint, self.weights_folder))
         self.model = build_segmenter(checkpoint, self.reducer, self.convention)
-        self.sliding_window = self._settle_windows(self.model)
+        self.sliding_window = self.settle_windows(self.model)
         if self.trainer.testing:
             self._check_classes(self.model)
             self.scores = SegmentationScores(self.model.num_classes)
+
+    def settle_windows(self, model: Segmenter) -> SlidingWindow:
+        """Choose window and stride: those that were given, else the weights' own.
+
+        Raises:
+            ConfigError: No stride is known, or it leaves gaps.
+        """
+        trained = model.architecture.image_size
+        window = self.window or self.protocol.window or max(trained)
+        stride = self.stride or self.protocol.stride or usual_stride(window)
+        if stride < 1:
+            raise ConfigError(f"no stride is known for windows of {window} pixels; give --model.stride")
+        if stride > window:
+            raise ConfigError(f"stride {stride} is above window {window}: parts of the image would have no logits")
+        if trained != (window, window):
+            rank_zero_warn(
+                f"the position embeddings of {self.checkpoint} are for {trained[0]} x {trained[1]} pixels, "
+                f"windows are {window} x {window}: the embeddings are resampled"
+            )
+        forward: WindowForward = run_windows
+        if self.compile_mode is not None:
+            whole = one_graph(model.reducer)
+            forward = CompiledWindows(window, self.window_batch_size, self.compile_mode, whole)
+        return SlidingWindow(window, stride, self.window_batch_size, model.convention.name, forward)
 
     def on_test_epoch_start(self) -> None:
         """Start counting anew."""
@@ -158,25 +182,6 @@ class SegmenterModule(LightningModule):
     def _counter(self) -> SegmentationScores:
         assert self.scores is not None, "configure_model() comes first"
         return self.scores
-
-    def _settle_windows(self, model: Segmenter) -> SlidingWindow:
-        trained = model.architecture.image_size
-        window = self.window or self.protocol.window or max(trained)
-        stride = self.stride or self.protocol.stride or usual_stride(window)
-        if stride < 1:
-            raise ConfigError(f"no stride is known for windows of {window} pixels; give --model.stride")
-        if stride > window:
-            raise ConfigError(f"stride {stride} is above window {window}: parts of the image would have no logits")
-        if trained != (window, window):
-            rank_zero_warn(
-                f"the position embeddings of {self.checkpoint} are for {trained[0]} x {trained[1]} pixels, "
-                f"windows are {window} x {window}: the embeddings are resampled"
-            )
-        forward: WindowForward = run_windows
-        if self.compile_mode is not None:
-            whole = one_graph(model.reducer)
-            forward = CompiledWindows(window, self.window_batch_size, self.compile_mode, whole)
-        return SlidingWindow(window, stride, self.window_batch_size, model.convention.name, forward)
 
     def _check_classes(self, model: Segmenter) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
