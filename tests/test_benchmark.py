@@ -11,6 +11,8 @@ from tiny import noise, tiny_model
 
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.evaluation import SlidingWindow
+from lightning_expedite.profiling import benchmark as benchmarks
+from lightning_expedite.profiling import memory, sides
 from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
 from lightning_expedite.profiling.costs import on_meta
 from lightning_expedite.profiling.crops import CropSource, central_crop, cover, require_content
@@ -231,6 +233,20 @@ def test_peak_memory_is_what_the_call_needs():
     assert use(1) < 8  # the peak of an earlier call is forgotten
 
 
+def test_a_system_that_tells_no_peak_and_a_process_of_any_name(monkeypatch, tmp_path):
+    status = tmp_path / "status"
+    monkeypatch.setattr(memory, "_STATUS", status)
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "clear_refs")
+    assert memory.resident_mib("VmHWM") is None
+    assert peak_memory_mib(lambda: pytest.fail("called for nothing"), CPU) is None
+    status.write_text("Name:\tprüfung\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n", encoding="utf-8")
+    assert (memory.resident_mib("VmHWM"), memory.resident_mib("VmRSS")) == (2, 1)
+    assert peak_memory_mib(lambda: None, CPU) == 1
+    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "no" / "clear_refs")
+    assert memory.reset_resident_peak() is False
+    assert peak_memory_mib(lambda: None, CPU) is None
+
+
 def test_known_architectures_are_those_of_the_published_rows():
     for name, window, classes, depth in (
         ("ade20k/seg_large_mask_640", 640, 150, 2),
@@ -335,6 +351,28 @@ def test_a_cluster_row_counts_each_side_of_its_own():
     seconds = row["throughput"]["seconds"]["reduced"]
     assert row["throughput"]["reduced"] == pytest.approx(2 / np.median(seconds))
     assert row["attention_kernels"]["unreduced"] == ["_scaled_dot_product_flash_attention_for_cpu"]
+
+
+@pytest.mark.parametrize(("compiled", "name", "graphs"), [("reduce-overhead", "uncompiled", 0), (True, "timed", 1)])
+def test_peak_memory_is_not_that_of_a_graphs_replay(compiled, name, graphs, monkeypatch):
+    calls = []
+
+    def compiled_pass(model, images):
+        calls.append(model)
+        return sides.patch_logits(model, images)
+
+    def count_calls(call, device):
+        calls.clear()
+        call()
+        return len(calls)
+
+    monkeypatch.setattr(sides, "compile_forward", lambda *_: compiled_pass)
+    monkeypatch.setattr(benchmarks, "peak_memory_mib", count_calls)
+    settings = BenchmarkSettings(CPU, batch_size=1, compiled=compiled, iterations=5, seconds=0.0, warmup=1)
+    crops = CropSource(Images(*[(64, 64)] * 3), (64, 64), False)
+    row = Benchmark(tiny_model(ToMe(0.4)), crops, settings, lambda text: None).measure()
+    assert row["peak_memory_mib"] == {"unreduced": graphs, "reduced": graphs}
+    assert row["peak_memory_pass"] == name
 
 
 PROGRAM = """

@@ -9,6 +9,9 @@ import torch
 import yaml
 from small_run import make_config
 
+from lightning_expedite.errors import DataError
+from lightning_expedite.reporting.benchmark_tables import caption
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = ("--device", "cpu", "--iterations", 5, "--seconds", 0.5, "--warmup", 1, "--batch_size", 2, "--whole_images", 1)
 
@@ -93,6 +96,27 @@ def test_the_main_figures_are_a_line_per_config(demo_run):
         assert float(line["latency_ms_unreduced"]) == row["latency"]["unreduced"]["median_ms"]
     assert lines[1]["latency_ms_reduced"] == ""
     assert lines[0]["reducer"] == "TokenClustering(location=4, clusters=[8, 8])"
+
+
+def test_the_table_says_of_which_pass_peak_memory_is(demo_run):
+    content = rows_of(demo_run)
+    assert {row["peak_memory_pass"] for row in content["rows"]} == {"timed"}
+    assert "before it is compiled" not in caption(content)
+    content["rows"][0]["peak_memory_pass"] = "uncompiled"
+    assert "MiB: peak memory at batch 1 of the pass before it is compiled" in caption(content)
+
+
+@pytest.mark.parametrize(("compiled", "each"), [("true", ["reset", "free"]), ("false", ["free"])])
+def test_nothing_compiled_outlives_its_config(run, monkeypatch, compiled, each):
+    def fail(*_):
+        raise DataError("no data")
+
+    done = []
+    monkeypatch.setattr(torch._dynamo, "reset", lambda: done.append("reset"))
+    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", fail)
+    monkeypatch.setattr("lightning_expedite.commands.benchmark.free_cached_memory", lambda: done.append("free"))
+    assert run("benchmark", *demo("none", "ours"), *QUICK, "--compile", compiled, "--output", "out")[0] == 2
+    assert done == 2 * each
 
 
 def test_results_are_not_replaced_unasked(demo_run, fails):

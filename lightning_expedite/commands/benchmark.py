@@ -24,6 +24,7 @@ from ..files import write_atomically
 from ..profiling.benchmark import Benchmark
 from ..profiling.crops import CropSource, Samples
 from ..profiling.kernels import describe_kernels
+from ..profiling.sides import forget_compiled
 from ..profiling.throughput import free_cached_memory, out_of_memory
 from ..profiling.untrained import calibrate_queries, scale_queries, untrained_segmenter
 from ..profiling.whole_images import measure_whole_images
@@ -262,13 +263,16 @@ class Results:
             message = mendable(error)
             if message is None:
                 raise
-            free_cached_memory()
             self._fail(config_name(cli), message)
         else:
             notes = [note for note in row.pop("notes") if note not in self.content["notes"]]
             self.content["notes"] += notes
             self.content["rows"].append(row)
             self._write()
+        finally:  # here neither the models nor an error that holds them are left
+            if options.settings.compiled:
+                forget_compiled()
+            free_cached_memory()
 
     def finish(self) -> int:
         """Show the table, and the errors after it; gives the exit status."""

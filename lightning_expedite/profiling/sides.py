@@ -1,6 +1,7 @@
 """The model to measure: with its reducer and without, on one set of weights, at a precision, compiled or not."""
 
 import copy
+import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -78,6 +79,12 @@ def make_sides(model: Segmenter, precision: Precision, device: torch.device, com
         Side(one, precision, device, compile_forward(compiled, one_graph(one.reducer)) if compiled else patch_logits)
         for one in models
     ]
+
+
+def forget_compiled() -> None:
+    """Drop all that was compiled, with the models and CUDA graphs that it holds."""
+    torch._dynamo.reset()
+    gc.collect()  # models and what is compiled of them refer to each other
 
 
 def compile_forward(compiled: Compile, whole: bool) -> Callable[[Segmenter, Tensor], Tensor]:

@@ -42,10 +42,12 @@ def caption(results: dict[str, Any]) -> str:
     inputs = {
         f"{row['input']['source']} {row['input']['size'][0]} x {row['input']['size'][1]}" for row in results["rows"]
     }
+    uncompiled = any(row["peak_memory_pass"] == "uncompiled" for row in results["rows"])
+    of_pass = " of the pass before it is compiled" if uncompiled else ""
     lines = [
         "unreduced above, reduced below; tokens: of attention and MLP in the last layer; GFLOPs: multiply-adds in the "
         "published convention; ms: median latency at batch 1; speed-up: median of the pairs' ratios, and quartiles; "
-        "efficiency: speed-up / FLOP ratio; images/s: at the batch beside it; MiB: peak memory at batch 1",
+        f"efficiency: speed-up / FLOP ratio; images/s: at the batch beside it; MiB: peak memory at batch 1{of_pass}",
         f"precision {settings['precision']}, compile {str(settings['compile']).lower()}, "
         f"{environment['threads']} threads, {environment['device']}, input: {', '.join(sorted(inputs))}",
         *(f"note: {note}" for note in results["notes"]),
@@ -96,6 +98,7 @@ def _flat(row: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
         "batch_efficiency": throughput["efficiency"],
         "peak_mib_unreduced": memory["unreduced"],
         "peak_mib_reduced": memory["reduced"],
+        "peak_mib_pass": row["peak_memory_pass"],
         "model_share": row["test_share"] and row["test_share"]["model_share"],
     }
 
