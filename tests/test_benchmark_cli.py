@@ -24,6 +24,10 @@ def rows_of(folder):
     return json.loads((folder / "benchmark.json").read_text())
 
 
+def no_data(*_):
+    raise DataError("no data")
+
+
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory):
     from lightning_expedite.cli import main
@@ -108,12 +112,9 @@ def test_the_table_says_of_which_pass_peak_memory_is(demo_run):
 
 @pytest.mark.parametrize(("compiled", "each"), [("true", ["reset", "free"]), ("false", ["free"])])
 def test_nothing_compiled_outlives_its_config(run, monkeypatch, compiled, each):
-    def fail(*_):
-        raise DataError("no data")
-
     done = []
     monkeypatch.setattr(torch._dynamo, "reset", lambda: done.append("reset"))
-    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", fail)
+    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
     monkeypatch.setattr("lightning_expedite.commands.benchmark.free_cached_memory", lambda: done.append("free"))
     assert run("benchmark", *demo("none", "ours"), *QUICK, "--compile", compiled, "--output", "out")[0] == 2
     assert done == 2 * each
@@ -223,6 +224,38 @@ def test_mistakes_end_with_one_line(fails, words, part):
 )
 def test_options_that_do_not_exist_show_the_usage(fails, words, part):
     assert part in fails("benchmark", *demo("none"), *words, usage=True)
+
+
+def with_options(folder, name, **options):
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"base": [str(CONFIGS / "demo_none.yaml")], **options}))
+    return ("--config", path)
+
+
+@pytest.mark.parametrize(
+    ("option", "one", "other"),
+    [("threads", 1, 2), ("precision", "bf16-mixed", "32-true"), ("iterations", 30, None), ("output", "a", "b")],
+)
+def test_options_of_all_configs_that_differ_between_them(run, fails, tmp_path, option, one, other, monkeypatch):
+    configs = with_options(tmp_path, "one", **{option: one})
+    configs += with_options(tmp_path, "other", **({option: other} if other else {}))
+    message = fails("benchmark", *configs)
+    assert f"--{option} is {other or 20} in config other and {one} in one" in message
+    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+    assert "no data" in run("benchmark", *configs, f"--{option}", one, "--output", "out")[2]
+
+
+@pytest.mark.parametrize(("asked", "used"), [("bf16-mixed", "32-true"), ("16", "16-true"), (32, "bf16-true")])
+def test_a_trainers_precision_that_would_not_be_used(fails, tmp_path, asked, used):
+    words = (*demo("none"), *with_options(tmp_path, "half", trainer={"precision": asked}), "--precision", used)
+    assert f"config half has trainer.precision {asked}" in fails("benchmark", *words)
+
+
+@pytest.mark.parametrize(("asked", "used"), [("bf16-mixed", "bf16-mixed"), ("16", "16-mixed"), (32, "32-true")])
+def test_a_trainers_precision_that_is_used(run, tmp_path, monkeypatch, asked, used):
+    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+    words = with_options(tmp_path, "half", trainer={"precision": asked})
+    assert "no data" in run("benchmark", *words, "--precision", used)[2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -18,6 +18,9 @@ from .settings import CONFIG_OPTIONS, EvaluationCLI
 
 logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else it has a word for each config
 
+OF_ONE_CONFIG = ("config", "base", "seed_everything", "trainer", "model", "data")
+LIGHTNINGS_SHORT = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}  # what its trainer takes them for
+
 
 class BenchmarkCLI(EvaluationCLI):
     """The options of ``benchmark``, and one config's model and data."""
@@ -90,6 +93,7 @@ def read_options(clis: Sequence[BenchmarkCLI], words: Sequence[str]) -> Options:
     Raises:
         ConfigError: One of them is out of its range, or two contradict each other.
     """
+    require_agreement(clis)
     config = clis[0].config
     for name, least in (("iterations", FEWEST_PAIRS), ("warmup", 1), ("threads", 1), ("whole_images", 0)):
         value = getattr(config, name)
@@ -124,6 +128,24 @@ def read_options(clis: Sequence[BenchmarkCLI], words: Sequence[str]) -> Options:
         config.act_gflops,
         any(word.startswith(("--data.root", "--data.images")) for word in words),
     )
+
+
+def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
+    """Raise `ConfigError` where configs differ in an option that holds for all, or from the precision used."""
+    first = clis[0].config
+    for cli in clis:
+        for name in vars(first):
+            if name not in OF_ONE_CONFIG and cli.config[name] != first[name]:
+                raise ConfigError(
+                    f"--{name} is {cli.config[name]} in config {config_name(cli)} and {first[name]} in "
+                    f"{config_name(clis[0])}, but holds for all: give it on the command line"
+                )
+        asked = cli.config.trainer.precision
+        if asked is not None and LIGHTNINGS_SHORT.get(str(asked), str(asked)) != first.precision:
+            raise ConfigError(
+                f"config {config_name(cli)} has trainer.precision {asked}, but benchmark runs without Lightning's "
+                f"trainer, at --precision {first.precision}: make them agree"
+            )
 
 
 def choose_device(name: str) -> torch.device:
