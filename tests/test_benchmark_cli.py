@@ -2,15 +2,17 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from small_run import make_config
 
 from lightning_expedite.errors import DataError
-from lightning_expedite.reporting.benchmark_tables import caption
+from lightning_expedite.reporting.benchmark_tables import benchmark_table, caption
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = ("--device", "cpu", "--iterations", 5, "--seconds", 0.5, "--warmup", 1, "--batch_size", 2, "--whole_images", 1)
@@ -125,6 +127,32 @@ def test_results_are_not_replaced_unasked(demo_run, fails):
     message = fails("benchmark", *demo("none"), *QUICK, "--output", demo_run)
     assert "benchmark.json exists already" in message
     assert (demo_run / "benchmark.json").read_bytes() == before
+
+
+def test_results_of_an_earlier_call_do_not_outlive_one_that_failed(run, fails, demo_run, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    shutil.copytree(demo_run, output)
+    words = ("benchmark", *demo("none"), *QUICK, "--output", output)
+    with monkeypatch.context() as failing:
+        failing.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+        assert run(*words, "--overwrite")[0] == 2
+        content = rows_of(output)
+        assert (content["rows"], content["failed"]) == ([], [{"config": "demo_none", "error": "no data"}])
+        assert (output / "benchmark.csv").read_bytes() == b""
+    assert run(*words)[0] == 0  # a file without results is in nobody's way
+    assert len(rows_of(output)["rows"]) == 1
+    assert "exists already" in fails(*words)
+
+
+def test_names_are_shown_as_they_are(demo_run, capsys):
+    content = rows_of(demo_run)
+    content["rows"] = content["rows"][1:2]
+    content["rows"][0]["config"] = "[red]one[/]\\"
+    content["notes"] = ["[/blue]"]
+    Console(width=150).print(benchmark_table(content))
+    shown = capsys.readouterr().out
+    assert "[red]one[/]\\ " in shown
+    assert "note: [/blue]" in shown
 
 
 def test_random_weights_demo_scenes_and_what_to_know_of_both(run, tmp_path):

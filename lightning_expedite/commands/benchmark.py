@@ -51,11 +51,20 @@ def run(arguments: Sequence[str]) -> int:
     if clis[0].config.threads is not None:
         torch.set_num_threads(clis[0].config.threads)
     output = Path(clis[0].config.output or Path("runs") / f"benchmark_{clis[0].output.name}")
-    claim_output(output, output / RESULTS_FILE, clis[0].config.overwrite)
+    results_file = output / RESULTS_FILE
+    claim_output(output, results_file, clis[0].config.overwrite or without_rows(results_file))
     results = Results(output, describe(clis, options), ModelCache())
     for number, cli in enumerate(clis, start=1):
         results.add(cli, options, f"[{number}/{len(clis)}] {config_name(cli)}")
     return results.finish()
+
+
+def without_rows(results: Path) -> bool:
+    """Tell whether a results file is of a call in which every config failed: it holds nothing to lose."""
+    try:
+        return json.loads(results.read_bytes())["rows"] == []
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class ModelCache:
@@ -276,8 +285,8 @@ class Results:
 
     def finish(self) -> int:
         """Show the table, and the errors after it; gives the exit status."""
+        self._write()  # in any case: an earlier call's results are not this one's
         if self.content["rows"]:
-            self._write()
             console = Console()
             if not console.is_terminal:
                 console.width = max(console.width, TABLE_WIDTH)  # rich takes a file for a narrow terminal

@@ -21,7 +21,7 @@ def benchmark_table(results: dict[str, Any]) -> Table:
     for row in results["rows"]:
         unreduced, reduced = sides(row["latency"])
         table.add_row(
-            f"{row['config']}\n{escape(reducer_text(row['reducer']))}",
+            escape(f"{row['config']}\n{reducer_text(row['reducer'])}"),
             tokens_text(row["tokens"], row["reducer"] is not None),
             stacked(*sides(row["gflops"]), ".4g"),
             number(row["gflops"]["ratio"], ".2f"),
@@ -56,10 +56,15 @@ def caption(results: dict[str, Any]) -> str:
 
 
 def benchmark_csv(results: dict[str, Any]) -> str:
-    """Give the main figures as comma-separated values: one line per config, empty where there is no value."""
+    """Give the main figures as comma-separated values: one line per config, empty where there is no value.
+
+    Without rows there is nothing, not even a header.
+    """
+    if not results["rows"]:
+        return ""
     lines = [_flat(row, results) for row in results["rows"]]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [])
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
