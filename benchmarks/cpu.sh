@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 images=(${1:+--images "$1"})
 for precision in 32-true bf16-true; do
   "${PYTHON:-python}" benchmarks/rows.py --output "benchmarks/results/cpu_$precision.json" "${images[@]}" \
-    --device cpu --precision "$precision" --batch_size 1 --iterations 7 --warmup 1 --whole_images 0
+    --device cpu --precision "$precision" --batch_size 1 --iterations 5 --warmup 1 --whole_images 0
 done
