@@ -1,4 +1,4 @@
-"""The parts of the benchmark: statistics, turns, crops, batch sizes, memory, weights that nobody trained."""
+"""The parts of the benchmark: statistics, turns, crops, batch sizes, weights that nobody trained."""
 
 import subprocess
 import sys
@@ -12,12 +12,11 @@ from tiny import noise, tiny_model
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.profiling import benchmark as benchmarks
-from lightning_expedite.profiling import memory, sides
+from lightning_expedite.profiling import sides
 from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
 from lightning_expedite.profiling.costs import on_meta
 from lightning_expedite.profiling.crops import CropSource, central_crop, cover, require_content
 from lightning_expedite.profiling.flops import count_multiply_adds
-from lightning_expedite.profiling.memory import peak_memory_mib
 from lightning_expedite.profiling.sides import make_sides, without_reducer
 from lightning_expedite.profiling.throughput import find_batch_size
 from lightning_expedite.profiling.timing import (
@@ -221,30 +220,6 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     throughput = benchmark.throughput(benchmark.time(1, Budget(5, 0.0)))
     assert (throughput["batch_size"], throughput["chosen"]) == (2, "memory")
     assert throughput["speedup"]["pairs"] == FEWEST_PAIRS
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process its peak")
-def test_peak_memory_is_what_the_call_needs():
-    def use(mebibytes):
-        return peak_memory_mib(lambda: torch.ones(mebibytes << 18).sum(), CPU)
-
-    assert use(64) == pytest.approx(64, abs=8)
-    assert use(200) == pytest.approx(200, abs=8)
-    assert use(1) < 8  # the peak of an earlier call is forgotten
-
-
-def test_a_system_that_tells_no_peak_and_a_process_of_any_name(monkeypatch, tmp_path):
-    status = tmp_path / "status"
-    monkeypatch.setattr(memory, "_STATUS", status)
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "clear_refs")
-    assert memory.resident_mib("VmHWM") is None
-    assert peak_memory_mib(lambda: pytest.fail("called for nothing"), CPU) is None
-    status.write_text("Name:\tprüfung\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n", encoding="utf-8")
-    assert (memory.resident_mib("VmHWM"), memory.resident_mib("VmRSS")) == (2, 1)
-    assert peak_memory_mib(lambda: None, CPU) == 1
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "no" / "clear_refs")
-    assert memory.reset_resident_peak() is False
-    assert peak_memory_mib(lambda: None, CPU) is None
 
 
 def test_known_architectures_are_those_of_the_published_rows():
