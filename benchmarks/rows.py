@@ -26,7 +26,7 @@ PUBLISHED = ROOT / "tests" / "data" / "published.json"
 WINDOWS = {"pascal_context": ("pcontext", 480), "ade20k": ("ade", 640), "cityscapes": ("city", 768)}
 METHODS = ("ours", "evit", "tome", "act")
 ALIKE = {
-    "environment": ("device", "threads", "torch"),
+    "environment": ("device", "threads", "torch", "kernels"),
     "settings": ("precision", "compile", "input_size", "untrained"),
 }
 """What all rows of a file must share: one header describes them."""

@@ -23,3 +23,15 @@ class ConfigError(ExpediteError):
 
 class OutputError(ExpediteError):
     """The output folder cannot be used as it is."""
+
+
+class ExportError(ExpediteError):
+    """A model cannot be exported, or what was exported does not compute what the model does."""
+
+
+class NumericalError(ExpediteError):
+    """A model computes NaN or infinite numbers, of which no label could be trusted."""
+
+
+class DeviceMemoryError(ExpediteError):
+    """A device's memory does not suffice for what was asked."""

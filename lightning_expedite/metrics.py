@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_EXACT = 1 << 24  # smp counts in float32, which holds no larger whole number exactly
+PIXELS_AT_ONCE = 1 << 20
+"""Pixels that are counted at a time, since counting takes many times their memory. smp counts in float32, which holds
+whole numbers to 2^24 exactly."""
 
 SUMMARY: tuple[Literal["mIoU", "aAcc", "mAcc"], ...] = ("mIoU", "aAcc", "mAcc")
 
@@ -44,13 +46,12 @@ def class_counts(prediction: Tensor, target: Tensor, num_classes: int, ignore_in
     _check_maps(prediction, target, num_classes, ignore_index)
     if torch.are_deterministic_algorithms_enabled():  # histograms have no deterministic CUDA kernel
         prediction, target = prediction.cpu(), target.cpu()
-    prediction, target = prediction.long(), target.long()
     bins = max(num_classes, 2)  # with a single one smp's histogram would count ignored pixels too
-    rows = max(_EXACT // max(prediction.shape[2], 1), 1)
+    rows = max(PIXELS_AT_ONCE // max(prediction.shape[2], 1), 1)
     total = torch.zeros(len(prediction), 3, num_classes, dtype=torch.int64)
     for band, band_target in zip(prediction.split(rows, dim=1), target.split(rows, dim=1), strict=True):
         hit, false, missed, _ = smp.metrics.get_stats(
-            band, band_target, mode="multiclass", num_classes=bins, ignore_index=ignore_index
+            band.long(), band_target.long(), mode="multiclass", num_classes=bins, ignore_index=ignore_index
         )
         total += torch.stack((hit, hit + false, hit + missed), dim=1)[..., :num_classes].cpu()
     return total

@@ -7,7 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-rows, efficiency, picture = (importlib.import_module(name) for name in ("rows", "efficiency", "picture"))
+rows, efficiency, picture, determinism = (
+    importlib.import_module(name) for name in ("rows", "efficiency", "picture", "determinism")
+)
 
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
 REDUCERS = {

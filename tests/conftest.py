@@ -8,9 +8,41 @@ import pytest
 import yaml
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before any import of albumentations
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: before any import of torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Python's typing gives Union[float, int] for Union[int, float] where the former was made before, and 1 would then be
+# read as the fraction 1.0 of all batches. Commands import Lightning before anything that does; so do tests.
+import pytorch_lightning  # noqa: F401
 
 SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the reference data set of expected values is not here")
+
+
+def pytest_collection_modifyitems(items):
+    """Write into every test's report which promise of docs/reliability.md it holds."""
+    for item in items:
+        item.user_properties += [("promise", mark.args[0]) for mark in item.iter_markers("promise")]
+
+
+@pytest.fixture
+def figure(record_property):
+    """A function that adds to a figure of the table in docs/reliability.md, such as ``figure("bad inputs", 12)``."""
+    return lambda name, amount: record_property(f"figure:{name}", amount)
+
+
+@pytest.fixture
+def one_bad_input(figure):
+    """Counts a test as one bad input."""
+    figure("bad inputs", 1)
+
+
+@pytest.fixture
+def bad_inputs(figure):
+    """A set for what a test tries; the number of different ones is reported when it ends."""
+    tried = set()
+    yield tried
+    figure("bad inputs", len(tried))
 
 
 @pytest.fixture
@@ -36,6 +68,23 @@ def variant(model_folder):
         return path
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def https_server(tmp_path_factory):
+    from secure_server import SecureServer
+
+    with SecureServer(tmp_path_factory.mktemp("https")) as server:
+        yield server
+
+
+@pytest.fixture
+def https(https_server, monkeypatch):
+    """A server on this machine whose certificate is trusted during the test; see `secure_server.Handler`."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(https_server.authority))
+    monkeypatch.setenv("no_proxy", "*")
+    https_server.content, https_server.asked, https_server.location = b"", [], ""
+    return https_server
 
 
 @pytest.fixture
@@ -82,3 +131,25 @@ def no_gradients():
 
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """A function that lets so many images be labelled, and no more; gives the list of those that were."""
+    from lightning_expedite.evaluation.module import SegmenterModule
+
+    label = SegmenterModule.label
+
+    def after(images, error=KeyboardInterrupt):
+        labelled = []
+
+        def counted(module, sample):
+            if len(labelled) == images:
+                raise error
+            labelled.append(sample["name"])
+            return label(module, sample)
+
+        monkeypatch.setattr(SegmenterModule, "label", counted)
+        return labelled
+
+    return after

@@ -310,6 +310,6 @@ def test_pytorch_traces_name_the_regions(run):
 def test_pytorch_traces_of_predict_and_in_a_folder_of_their_own(run, config):
     words = ("--trainer.profiler.class_path", "PyTorchProfiler", "--trainer.profiler.init_args.dirpath", "elsewhere")
     assert run("predict", "--config", config, "--output", "maps", *words)[0] == 0
-    assert not list(Path("maps").glob("*.json"))
+    assert not list(Path("maps").rglob("*.trace.json"))
     (trace,) = Path("elsewhere").glob("*.pt.trace.json")
     assert re.search(r'"name": "expedite: windows"', trace.read_text())

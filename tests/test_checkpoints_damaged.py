@@ -13,6 +13,8 @@ from lightning_expedite.segmenter import (
     convert_checkpoint,
 )
 
+pytestmark = pytest.mark.promise("bad-checkpoints")
+
 
 def test_nothing_at_that_path(tmp_path):
     with pytest.raises(CheckpointError, match="neither a path nor a known name; known names are demo, ade20k"):

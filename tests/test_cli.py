@@ -19,6 +19,7 @@ from reference import DATA
 from small_run import CLASSES, SIZES, make_config
 
 from lightning_expedite import __version__
+from lightning_expedite.cli import SUBCOMMANDS
 from lightning_expedite.metrics import SegmentationScores
 from lightning_expedite.reducers import EViT, Reducer, Reduction
 
@@ -69,7 +70,7 @@ def test_help_is_there_at_once_and_does_not_import_torch():
         start = time.perf_counter()
         answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         seconds.append(time.perf_counter() - start)
-    for name in ("test", "predict", "convert", "prepare"):
+    for name in SUBCOMMANDS:
         assert re.search(rf"^  {name} +\w", answer.stdout, re.MULTILINE)
     assert statistics.median(seconds) < 1.5
     program = (
@@ -86,7 +87,7 @@ def test_version_and_help(run):
     status, out, _ = run("--help")
     assert (status, out.splitlines()[0]) == (0, "usage: python -m lightning_expedite SUBCOMMAND [options]")
     assert run()[0] == 2
-    for name in ("test", "predict", "convert", "prepare"):
+    for name in ("test", "predict", "convert", "report", "prepare"):
         status, out, _ = run(name, "--help")
         assert status == 0
         assert out.startswith(f"usage: python -m lightning_expedite {name} ")
@@ -96,7 +97,7 @@ def test_an_unknown_subcommand(run):
     assert run("evaluate") == (
         2,
         "",
-        "error: 'evaluate' is no subcommand; there are test, predict, benchmark, convert, prepare\n",
+        f"error: 'evaluate' is no subcommand; there are {', '.join(SUBCOMMANDS)}\n",
     )
 
 
@@ -145,6 +146,7 @@ def test_results_of_a_run(run, config, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.yaml",
         "images.jsonl",
+        "metrics.csv",
         "results.json",
     ]
 

@@ -7,6 +7,8 @@ from data_files import class_map, save
 from reference import DATA
 from small_run import SIZES
 
+pytestmark = pytest.mark.promise("bad-configs")
+
 
 def test_a_model_of_other_classes_than_the_data(fails, config):
     message = fails("test", "--config", config, "--model.checkpoint", DATA / "parity/mmseg_linear")
@@ -127,7 +129,7 @@ def test_damaged_weights(fails, config, tmp_path):
 def test_damaged_data(fails, data, config):
     for workers in (0, 1):
         save(data / "labels/part1/3.png", class_map(*SIZES[3], classes=7))
-        message = fails("test", "--config", config, "--data.num_workers", workers)
+        message = fails("test", "--config", config, "--data.num_workers", workers, "--output", f"out{workers}")
         assert "labels/part1/3.png: label values 5, 6 are no class" in message
 
 

@@ -38,7 +38,14 @@ def uncompiled(monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", "eager")
 
 
+def skip_where_refused():
+    if torch.__version__ < compiling.OLDEST_COMPILER:
+        pytest.skip("this PyTorch is refused for reducers")
+
+
 def small(name, dtype=torch.float64):
+    if name != "none":
+        skip_where_refused()
     return tiny_model(REDUCERS[name](), depth=2, decoder_depth=1).to(dtype)
 
 
@@ -105,6 +112,8 @@ def test_act_falls_apart_into_several_graphs(uncompiled):
 
 @pytest.mark.parametrize("reducer", [None, {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}])
 def test_compile_on_the_command_line(uncompiled, run, data, reducer):
+    if reducer is not None:
+        skip_where_refused()
     config = make_config(data, reducer=reducer)
     assert run("test", "--config", config, "--output", "plain")[0] == 0
     status, _, err = run("test", "--config", config, "--model.compile", "true", "--output", "compiled")
@@ -115,6 +124,17 @@ def test_compile_on_the_command_line(uncompiled, run, data, reducer):
     assert compiled["prediction"] == plain["prediction"]
     assert compiled["config"]["model"]["compile"] is True
     assert plain["config"]["model"]["compile"] is False
+
+
+def test_a_reducer_is_not_compiled_by_an_older_pytorch(uncompiled, monkeypatch, fails, config):
+    monkeypatch.setattr(compiling, "OLDEST_COMPILER", "99")
+    reducer = ("--model.reducer", "ToMe", "--model.reducer.ratio", "0.3")
+    for words in (
+        ("test", "--config", config, "--model.compile", "true"),
+        ("benchmark", "--config", config, "--compile", "true", "--iterations", "5"),
+    ):
+        message = fails(*words, *reducer)
+        assert f"PyTorch {torch.__version__} is not known to compile ToMe rightly: use PyTorch 99 or newer" in message
 
 
 def test_unknown_modes_are_refused(fails, config):

@@ -44,6 +44,7 @@ def test_missing_root(tmp_path, data_set, marker):
         data_set(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-lists")
 @pytest.mark.parametrize(
     ("data_set", "make", "existing"),
     [
@@ -60,6 +61,7 @@ def test_unknown_split_lists_the_existing_ones(tmp_path, data_set, make, existin
         data_set(make(tmp_path), split=split).setup("test")
 
 
+@pytest.mark.promise("bad-lists")
 def test_empty_split(tmp_path):
     (tmp_path / "images/validation").mkdir(parents=True)
     (tmp_path / "annotations/validation").mkdir(parents=True)
@@ -67,6 +69,7 @@ def test_empty_split(tmp_path):
         ADE20K(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-labels")
 def test_missing_folders_of_images_and_labels(tmp_path):
     images, labels = make_folder(tmp_path)
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
@@ -75,6 +78,7 @@ def test_missing_folders_of_images_and_labels(tmp_path):
         Folder(images, tmp_path / "nowhere", ["a"]).setup("test")
 
 
+@pytest.mark.promise("bad-labels")
 def test_images_without_labels_are_counted_and_named(tmp_path):
     make_ade20k(tmp_path, count=6)
     for number in range(1, 6):
@@ -83,18 +87,21 @@ def test_images_without_labels_are_counted_and_named(tmp_path):
         ADE20K(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-images")
 def test_labels_without_images_are_fine(tmp_path):
     make_ade20k(tmp_path, count=2)
     save(tmp_path / "annotations/validation/more.png", class_map())
     assert len(run(ADE20K(tmp_path, num_workers=0))) == 2
 
 
+@pytest.mark.promise("bad-labels")
 def test_scoring_without_any_labels(tmp_path):
     images, _ = make_folder(tmp_path)
     with pytest.raises(DataError, match=r"images: these images have no labels"):
         Folder(images, classes=["a"]).setup("test")
 
 
+@pytest.mark.promise("bad-lists")
 def test_listed_image_that_does_not_exist(tmp_path):
     make_pascal_context(tmp_path)
     (tmp_path / "JPEGImages/2008_000007.jpg").unlink()
@@ -102,6 +109,7 @@ def test_listed_image_that_does_not_exist(tmp_path):
         PascalContext(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-lists")
 @pytest.mark.parametrize("name", ["../2009_000001", "/etc/passwd", "a/../../b", "..\\b"])
 def test_listed_name_that_leaves_the_folder(tmp_path, name):
     make_pascal_context(tmp_path)
@@ -118,6 +126,7 @@ def test_pascal_context_before_preparation(tmp_path):
         PascalContext(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-lists")
 def test_two_images_of_one_name(tmp_path):
     make_folder(tmp_path)
     save(tmp_path / "images/b.jpg", picture())
@@ -125,6 +134,7 @@ def test_two_images_of_one_name(tmp_path):
         folder(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-images")
 @pytest.mark.parametrize("kind", ["image", "label"])
 def test_empty_file_is_found_at_once(tmp_path, kind):
     make_folder(tmp_path)
@@ -133,6 +143,7 @@ def test_empty_file_is_found_at_once(tmp_path, kind):
         folder(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-images")
 @pytest.mark.parametrize("kind", ["image", "label"])
 def test_file_that_is_no_image_is_found_at_once(tmp_path, kind):
     make_folder(tmp_path)
@@ -141,6 +152,7 @@ def test_file_that_is_no_image_is_found_at_once(tmp_path, kind):
         folder(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-labels")
 def test_label_of_another_size_is_found_at_once(tmp_path):
     make_folder(tmp_path)
     save(tmp_path / "labels/b.png", class_map(16, 12))
@@ -148,6 +160,7 @@ def test_label_of_another_size_is_found_at_once(tmp_path):
         folder(tmp_path).setup("test")
 
 
+@pytest.mark.promise("bad-labels")
 def test_label_of_another_size_is_found_when_read(tmp_path):
     make_folder(tmp_path)
     data = folder(tmp_path)
@@ -157,6 +170,7 @@ def test_label_of_another_size_is_found_when_read(tmp_path):
         list(data.test_dataloader())
 
 
+@pytest.mark.promise("bad-labels")
 def test_coloured_labels_are_found_at_once(tmp_path):
     make_folder(tmp_path)
     save(tmp_path / "labels/b.png", picture())
@@ -166,6 +180,7 @@ def test_coloured_labels_are_found_at_once(tmp_path):
         read_label(tmp_path / "labels/b.png", label_table(3))
 
 
+@pytest.mark.promise("bad-labels")
 @pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 3), (np.uint8, 254), (np.uint16, 300), (np.int32, -2)])
 def test_label_values_that_are_no_class(tmp_path, dtype, value):
     make_folder(tmp_path)
@@ -177,6 +192,7 @@ def test_label_values_that_are_no_class(tmp_path, dtype, value):
         read_label(path, label_table(3))
 
 
+@pytest.mark.promise("bad-labels")
 def test_label_values_are_checked_while_running(tmp_path):
     make_folder(tmp_path)
     save(tmp_path / "labels/nested/deep/a.png", class_map(classes=9))
@@ -184,6 +200,7 @@ def test_label_values_are_checked_while_running(tmp_path):
         run(folder(tmp_path))
 
 
+@pytest.mark.promise("bad-images")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_images(tmp_path, kind, share):
@@ -196,12 +213,14 @@ def test_truncated_images(tmp_path, kind, share):
         read_image(path)
 
 
+@pytest.mark.promise("bad-images")
 def test_bytes_after_the_end_of_an_image_are_fine(tmp_path):
     path = tmp_path / "long.jpg"
     path.write_bytes(encoded(picture(), "JPEG") + b"\0" * 200)
     assert read_image(path).shape == (12, 16, 3)
 
 
+@pytest.mark.promise("bad-labels")
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_labels(tmp_path, share):
     content = encoded(class_map(64, 64), "PNG")
@@ -211,6 +230,7 @@ def test_truncated_labels(tmp_path, share):
         read_label(path, label_table(3))
 
 
+@pytest.mark.promise("bad-images")
 @pytest.mark.parametrize(
     "read", [read_image, image_header, label_header, lambda path: read_label(path, label_table(3))]
 )
@@ -229,6 +249,7 @@ def test_errors_in_worker_processes_keep_their_kind_and_message(tmp_path):
         list(data.predict_dataloader())
 
 
+@pytest.mark.promise("bad-configs")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -249,11 +270,13 @@ def test_settings_out_of_range(tmp_path, settings, message):
         Folder(tmp_path, **{"classes": ["a"], **settings})
 
 
+@pytest.mark.promise("bad-lists")
 def test_class_file_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match=r"classes.txt: cannot be read"):
         Folder(tmp_path, classes=tmp_path / "classes.txt")
 
 
+@pytest.mark.promise("bad-configs")
 @pytest.mark.parametrize("count", [0, 65])
 def test_demo_count_out_of_range(count):
     with pytest.raises(ConfigError, match=rf"count is {count}: validation has 1 to 64 scenes"):

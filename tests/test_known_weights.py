@@ -1,10 +1,7 @@
 """Known weights: where they lie and how they are fetched."""
 
-import functools
 import hashlib
-import http.server
 import shutil
-import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -29,11 +26,11 @@ CHECKED = "ade20k/segmenter_vit-t_mask_8x1_512x512_160k_ade20k"
 def no_network(monkeypatch):
     asked = []
 
-    def unreachable(url, *_, **__):
+    def unreachable(opener, url, *_, **__):
         asked.append(url)
         raise urllib.error.URLError("Name or service not known")
 
-    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", unreachable)
     return asked
 
 
@@ -80,67 +77,32 @@ def test_every_name_of_the_tables_has_its_addresses_and_every_alternative_is_kno
             file: f"{host}/{name}/{file}" for file in ("checkpoint.pth", "variant.yml")
         }
     for known in KNOWN_WEIGHTS.values():
+        assert all(url.startswith("https://") for _, url in known.files)
         assert known.alternative is None or known.alternative in KNOWN_WEIGHTS
     assert KNOWN_WEIGHTS[CHECKED].files[0][1].endswith("ade20k_20220105_151706-ffcf7509.pth")
     assert KNOWN_WEIGHTS[CHECKED].protocol == Protocol(512, 2048, 512, 480)
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def __init__(self, content, *arguments, **options):
-        self.content = content
-        super().__init__(*arguments, **options)
-
-    def do_GET(self):
-        kind = self.path.split("/")[1]
-        if kind == "missing":
-            self.send_error(404)
-            return
-        if kind == "garbled":
-            self.wfile.write(b"not http at all\r\n\r\n")
-            return
-        self.protocol_version = "HTTP/1.1"
-        self.send_response(200)
-        if kind == "chunked":
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"FFFF\r\n" + self.content[:1000])
-        else:
-            self.send_header("Content-Length", str(len(self.content)))
-            self.end_headers()
-            self.wfile.write(self.content if kind == "whole" else self.content[:1000])
-        self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def served(tmp_path, monkeypatch):
+def served(tmp_path, monkeypatch, https):
     """Gives a function that serves the official model's file in some way; returns where it is to lie."""
-    content = (OFFICIAL / "checkpoint.pth").read_bytes()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, content))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("LIGHTNING_EXPEDITE_WEIGHTS", str(tmp_path / "weights"))
+    https.content = (OFFICIAL / "checkpoint.pth").read_bytes()
 
     def serve(kind, checksum=None):
-        url = f"http://127.0.0.1:{server.server_port}/{kind}/checkpoint.pth"
-        entry = KnownWeights("some/weights", "ade20k", (("checkpoint.pth", url),), None, Protocol(), checksum)
+        files = (("checkpoint.pth", f"{https.address}/{kind}/checkpoint.pth"),)
+        entry = KnownWeights("some/weights", "ade20k", files, None, Protocol(), checksum)
         monkeypatch.setitem(weights.KNOWN_WEIGHTS, "some/weights", entry)
         return tmp_path / "weights" / "some" / "weights"
 
-    yield serve
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return serve
 
 
 def test_weights_are_downloaded_checked_and_not_fetched_again(served):
     content = (OFFICIAL / "checkpoint.pth").read_bytes()
     place = served("whole", hashlib.sha256(content).hexdigest()[:8])
     assert resolve_checkpoint("some/weights") == place
-    assert [file.name for file in place.iterdir()] == ["checkpoint.pth"]
+    assert {file.name for file in place.iterdir()} == {"checkpoint.pth", "checkpoint.pth.sha256"}
     assert (place / "checkpoint.pth").read_bytes() == content
     changed = place.joinpath("checkpoint.pth").stat().st_mtime_ns
     assert load_segmenter("some/weights").num_classes == 5

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
+import yaml
 from pytorch_lightning import Trainer
 from rich.console import Console
 
 from ..data.base import SegmentationDataModule
 from ..data.demo import Demo
+from ..device_memory import free_cached_memory, out_of_memory
 from ..errors import CheckpointError, DataError, ExpediteError
 from ..evaluation.compiling import CompiledWindows, one_graph
 from ..evaluation.environment import describe_environment
@@ -25,7 +27,6 @@ from ..profiling.benchmark import Benchmark
 from ..profiling.crops import CropSource, Samples
 from ..profiling.kernels import describe_kernels
 from ..profiling.sides import forget_compiled
-from ..profiling.throughput import free_cached_memory, out_of_memory
 from ..profiling.untrained import calibrate_queries, scale_queries, untrained_segmenter
 from ..profiling.whole_images import measure_whole_images
 from ..reducers import ACT
@@ -81,7 +82,7 @@ class ModelCache:
             CheckpointError: The checkpoint is missing or damaged.
             ReducerError: The reducer cannot apply to the model.
         """
-        key = (module.checkpoint, module.weights_folder, module.convention, untrained)
+        key = (module.checkpoint, module.weights_folder, module.convention, module.pack_weights, untrained)
         if self._model is None or key != self._key:
             self._model = None  # gone before the next one is read: two large models may not fit
             self._model, self._key = (make_untrained if untrained else read_model)(module), key
@@ -99,12 +100,12 @@ def read_model(module: Any) -> Segmenter:
         if known is None:
             raise
         raise CheckpointError(f"{error} To measure speed alone, without these weights: --untrained true.") from error
-    return build_segmenter(read_checkpoint(path), None, module.convention)
+    return build_segmenter(read_checkpoint(path), None, module.convention, module.pack_weights)
 
 
 def make_untrained(module: Any) -> Segmenter:
     """Make a config's model with random weights: of the sizes that its name stands for, or its file has."""
-    return untrained_segmenter(architecture_of(module), module.convention or "mmseg")
+    return untrained_segmenter(architecture_of(module), module.convention or "mmseg", module.pack_weights)
 
 
 def architecture_of(module: Any) -> Architecture:
@@ -187,7 +188,13 @@ def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Ca
     return {
         "config": config_name(cli),
         "reducer": reducer_settings(cli.config.model.reducer),
-        "model": {"checkpoint": module.checkpoint, "untrained": options.untrained, "query_scale": scale},
+        "settings": own_settings(cli),
+        "model": {
+            "checkpoint": module.checkpoint,
+            "untrained": options.untrained,
+            "query_scale": scale,
+            "pack_weights": module.pack_weights,
+        },
         "input": {"source": given.source, "size": list(given.crops.size), "crops": given.crops.count},
         **figures,
         "test_share": share,
@@ -213,6 +220,12 @@ def reducer_settings(reducer: Any) -> dict[str, Any] | None:
     return settings
 
 
+def own_settings(cli: BenchmarkCLI) -> dict[str, Any]:
+    """Give all of a config's settings of model and data, as ``test`` stores them."""
+    settings = yaml.safe_load(cli.resolved_config())
+    return {name: settings[name] for name in ("model", "data")}
+
+
 def describe(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
     """Give what holds for all rows: environment and settings."""
     settings = options.settings
@@ -225,21 +238,28 @@ def describe(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
             **describe_environment(cast(Trainer, stand_in)),
             "kernels": describe_kernels(settings.device),
         },
-        "settings": {
-            "configs": [config_name(cli) for cli in clis],
-            "device": str(settings.device),
-            "precision": settings.precision,
-            "batch_size": settings.batch_size,
-            "input_size": options.input_size and list(options.input_size),
-            "compile": settings.compiled,
-            "iterations": settings.iterations,
-            "seconds": settings.seconds,
-            "warmup": settings.warmup,
-            "whole_images": options.whole_images,
-            "untrained": options.untrained,
-            "query_scale": options.query_scale,
-            "act_gflops": options.act_gflops,
-        },
+        "settings": describe_settings(clis, options),
+    }
+
+
+def describe_settings(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
+    """Give the settings that hold for all rows."""
+    settings = options.settings
+    return {
+        "configs": [config_name(cli) for cli in clis],
+        "device": str(settings.device),
+        "precision": settings.precision,
+        "batch_size": settings.batch_size,
+        "input_size": options.input_size and list(options.input_size),
+        "compile": settings.compiled,
+        "iterations": settings.iterations,
+        "seconds": settings.seconds,
+        "warmup": settings.warmup,
+        "threads": clis[0].config.threads,
+        "whole_images": options.whole_images,
+        "untrained": options.untrained,
+        "query_scale": options.query_scale,
+        "act_gflops": options.act_gflops,
     }
 
 

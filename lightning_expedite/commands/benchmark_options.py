@@ -15,6 +15,7 @@ from ..profiling.sides import Compile, Precision
 from ..profiling.timing import FEWEST_PAIRS
 from ..reducers import ACT
 from .settings import CONFIG_OPTIONS, EvaluationCLI
+from .settings import config_name as name_of_file
 
 logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else it has a word for each config
 
@@ -84,7 +85,7 @@ def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def config_name(cli: BenchmarkCLI) -> str:
     """Give the name of a config's row."""
-    return cli.output.name if not cli.config_files else cli.config_files[-1].stem
+    return name_of_file(cli.config_files[-1]) if cli.config_files else cli.output.name
 
 
 def read_options(clis: Sequence[BenchmarkCLI], words: Sequence[str]) -> Options:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..errors import OutputError
 from ..segmenter import convert_checkpoint
-from ..segmenter.checkpoint import WEIGHTS_FILE
+from ..segmenter.config import WEIGHTS_FILE
 from ..segmenter.weights import VARIANT_FILE
 from .plain import run_function
 

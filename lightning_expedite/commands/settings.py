@@ -11,13 +11,20 @@ import yaml
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version at import
 
+from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from .. import data, reducers  # noqa: F401 (imported so that their classes can be named)
+from .. import reducers  # noqa: F401 (imported so that its classes can be named)
+from ..data import import_data_sets
 from ..data.base import SegmentationDataModule
 from ..errors import ConfigError
 from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
+from ..reporting.runs import POINT_FILE
+from ..user_files import read_yaml
+from .values import check_values
+
+import_data_sets()  # so that their classes can be named
 
 CONFIG_OPTIONS = ("--config", "-c")
 
@@ -34,6 +41,7 @@ class EvaluationCLI(LightningCLI):
     """
 
     name = "test"
+    logs = False  # whether there is a logger where none is named
 
     def __init__(self, arguments: Sequence[str]) -> None:
         words, self.config_files = expand_configs(arguments)
@@ -44,7 +52,7 @@ class EvaluationCLI(LightningCLI):
             save_config_callback=None,  # the resolved config is written beside the results
             seed_everything_default=0,
             trainer_defaults={
-                "logger": False,
+                "logger": self.logs,
                 "enable_checkpointing": False,
                 "enable_model_summary": False,
                 "callbacks": [ImageProgress()],
@@ -58,8 +66,16 @@ class EvaluationCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words given; Lightning's own version warns that they are not those of the process."""
         self.config = parser.parse_args(args)
+        check_values(self.config)
         if self.config.trainer.enable_progress_bar is False:
             del self.trainer_defaults["callbacks"]
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer; raises `ConfigError` for settings that Lightning refuses."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"the trainer's settings cannot work: {error}") from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add where to write."""
@@ -78,15 +94,20 @@ class EvaluationCLI(LightningCLI):
         """Folder that the run writes to."""
         if self.config.output:
             return Path(self.config.output)
-        return Path("runs") / (self.config_files[-1].stem if self.config_files else "unnamed")
+        return Path("runs") / (config_name(self.config_files[-1]) if self.config_files else "unnamed")
 
     def resolved_config(self) -> str:
-        """Give all settings, defaults included, as YAML; which files they came from and went to is left out."""
+        """Give all settings, defaults included, as YAML; which files they came from and what is shown is left out."""
         config = self.config.clone()
-        for key in ("config", "base", "output", "overwrite"):
+        for key in ("config", "base", "output", "overwrite", "resume", "log_images", "log_changes"):
             config.pop(key, None)
         text: str = self.parser.dump(config, skip_none=False, skip_validation=True)
         return text
+
+
+def config_name(config: Path) -> str:
+    """Give a config's name: its file's, or of a sweep's point its folder's, as all these files are named alike."""
+    return config.absolute().parent.name if config.name == POINT_FILE else config.stem
 
 
 def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
@@ -123,10 +144,12 @@ def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """Give a config file after all that it builds on; their names are relative to the file that gives them."""
+    if "\0" in str(path):
+        raise ConfigError(f"--config {str(path)!r} is no name of a file: it has a zero byte in it")
     if path.resolve() in above:
         raise ConfigError(f"{path} builds on itself: {' -> '.join(file.name for file in above)}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from error
     bases = (content or {}).get("base", []) if isinstance(content or {}, dict) else None

@@ -1,15 +1,20 @@
-"""Data sets, each one file with a ``SegmentationDataModule``; a new file is found without being listed."""
+"""Data sets, each one file with a ``SegmentationDataModule``; a new file is found without being listed.
+
+The data sets are imported on first use: reading and normalising images alone needs no Lightning.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-from lightning_expedite.data.ade20k import ADE20K
-from lightning_expedite.data.base import ImageSource, Sample, SegmentationDataModule, View
-from lightning_expedite.data.camvid import CamVid
-from lightning_expedite.data.cityscapes import Cityscapes
-from lightning_expedite.data.demo import Demo
-from lightning_expedite.data.folder import Folder
-from lightning_expedite.data.pascal_context import PascalContext
+if TYPE_CHECKING:
+    from lightning_expedite.data.ade20k import ADE20K
+    from lightning_expedite.data.base import ImageSource, Sample, SegmentationDataModule, View
+    from lightning_expedite.data.camvid import CamVid
+    from lightning_expedite.data.cityscapes import Cityscapes
+    from lightning_expedite.data.demo import Demo
+    from lightning_expedite.data.folder import Folder
+    from lightning_expedite.data.pascal_context import PascalContext
 
 __all__ = [
     "ADE20K",
@@ -22,10 +27,32 @@ __all__ = [
     "Sample",
     "SegmentationDataModule",
     "View",
+    "import_data_sets",
 ]
 
-# The command line finds a data set by its class name once its module is imported. What draws the demo data is
-# left out: it imports OpenCV, which nothing needs before the first image is read.
-for _module in iter_modules(__path__):
-    if not _module.name.startswith("scene"):
-        import_module(f"{__name__}.{_module.name}")
+_FILES = {
+    "ADE20K": "ade20k",
+    "CamVid": "camvid",
+    "Cityscapes": "cityscapes",
+    "Demo": "demo",
+    "Folder": "folder",
+    "PascalContext": "pascal_context",
+}
+
+
+def import_data_sets() -> None:
+    """Import every file of this package: the command line finds a data set by its class name once that is done.
+
+    What draws the demo data is left out: it imports OpenCV, which nothing needs before the first image is read.
+    """
+    for module in iter_modules(__path__):
+        if not module.name.startswith("scene"):
+            import_module(f"{__name__}.{module.name}")
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_data_sets()
+    return getattr(import_module(f"{__name__}.{_FILES.get(name, 'base')}"), name)

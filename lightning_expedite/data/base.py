@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,16 @@ from lightning_expedite.data.sampler import ShardedSampler
 from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, Sample, Size, View
 from lightning_expedite.data.sources import FileSource, list_folder
 from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.protocol import Normalization
+from lightning_expedite.protocol import (
+    LONG_SIDE_FACTOR,
+    Normalization,
+    check_views,
+    choose_resize,
+    require_positive,
+)
+from lightning_expedite.user_files import expand_home
+
+_MOST_WORKERS = 1024  # each is a process: a slip of the keyboard must not start a million
 
 __all__ = ["IGNORE_INDEX", "ImageSource", "Sample", "SegmentationDataModule", "Size", "View"]
 
@@ -53,7 +62,7 @@ class SegmentationDataModule(LightningDataModule):
     ignore_index: ClassVar[int] = IGNORE_INDEX
     as_stored: ClassVar[bool] = False
     """Whether images are evaluated as stored, whatever sizes the model asks for."""
-    long_side_factor: ClassVar[int] = 4
+    long_side_factor: ClassVar[int] = LONG_SIDE_FACTOR
     """The long side's limit, in short sides, where only the short side is known."""
 
     def __init__(
@@ -69,14 +78,11 @@ class SegmentationDataModule(LightningDataModule):
         num_workers: int = 2,
     ) -> None:
         super().__init__()
-        _require_positive(short_side=short_side, long_side=long_side, batch_size=batch_size)
-        if num_workers < 0:
-            raise ConfigError(f"num_workers is {num_workers}: it must be 0 or more")
-        if not scales or not all(math.isfinite(scale) and scale > 0 for scale in scales):
-            raise ConfigError(f"scales is {list(scales)}: give at least one factor, each above 0")
-        if normalization not in (None, "vit", "deit"):
-            raise ConfigError(f"normalization is {normalization!r}: it must be 'vit' or 'deit'")
-        self.root = Path(root).expanduser()
+        require_positive(short_side=short_side, long_side=long_side, batch_size=batch_size)
+        if not 0 <= num_workers <= _MOST_WORKERS:
+            raise ConfigError(f"num_workers is {num_workers}: it must be 0 or more, at most {_MOST_WORKERS}")
+        check_views(scales, normalization)
+        self.root = expand_home(root)
         self.split = split
         self.short_side = short_side
         self.long_side = long_side
@@ -89,6 +95,8 @@ class SegmentationDataModule(LightningDataModule):
         self._source: ImageSource | None = None
         self.resize: tuple[int, int] | None = None
         self.used_normalization: Normalization = "vit"
+        self.finished: AbstractSet[int] = frozenset()
+        """Positions of images that an interrupted run has done, which the dataloaders leave out."""
 
     @property
     def num_classes(self) -> int:
@@ -103,16 +111,51 @@ class SegmentationDataModule(LightningDataModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement source()")
 
-    def read_image(self, index: int) -> NDArray[np.uint8]:
-        """Read an image of the listed source as stored: ``(H, W, 3)`` uint8 RGB."""
+    @property
+    def listed(self) -> ImageSource:
+        """The images, once `setup` has listed them.
+
+        Raises:
+            DataError: It has not yet.
+        """
         if self._source is None:
             raise DataError(f"{type(self).__name__} has listed no images yet: call setup() first")
-        return self._source.image(index)
+        return self._source
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """Read an image of the listed source as stored: ``(H, W, 3)`` uint8 RGB."""
+        return self.listed.image(index)
+
+    def read_label(self, index: int) -> NDArray[np.uint8] | None:
+        """Read an image's label: ``(H, W)`` uint8, 255 = ignored; ``None`` where there is none, or no such file.
+
+        Raises:
+            DataError: If it is damaged.
+        """
+        source = self.listed
+        if isinstance(source, FileSource) and not source.has_label(index):
+            return None
+        return source.label(index)
 
     def read_images_from(self, folder: Path) -> None:
         """Read all images below ``folder`` instead of the data set's; they have no labels."""
-        self._images_folder = Path(folder).expanduser()
+        self._images_folder = expand_home(folder)
         self._source = None
+
+    def list_images(self, labels: bool) -> ImageSource:
+        """List the images, if that was not done before, and check what can be checked at once.
+
+        Args:
+            labels: Whether labels have to be there.
+
+        Raises:
+            DataError: If files are missing, empty, ambiguous or of the wrong size.
+        """
+        if self._source is None:
+            self._source = list_folder(self._images_folder) if self._images_folder else self.source()
+        if isinstance(self._source, FileSource):
+            self._source.check(labels=labels)
+        return self._source
 
     def setup(self, stage: str | None = None) -> None:
         """List the images, check what can be checked at once and decide on resizing and normalisation.
@@ -124,11 +167,9 @@ class SegmentationDataModule(LightningDataModule):
             DataError: If files are missing, empty, ambiguous or of the wrong size.
             ConfigError: If ``short_side`` and ``long_side`` contradict each other.
         """
-        if self._source is None:
-            self._source = list_folder(self._images_folder) if self._images_folder else self.source()
-        if isinstance(self._source, FileSource):
-            self._source.check(labels=stage != "predict")
-        self.resize = self._decide_resize()
+        self.list_images(labels=stage != "predict")
+        protocol = None if self.as_stored else self._protocol()
+        self.resize = choose_resize(self.short_side, self.long_side, protocol, self.long_side_factor)
         self.used_normalization = self.normalization or getattr(self._protocol(), "normalization", None) or "vit"
 
     def test_dataloader(self) -> DataLoader[Sample]:
@@ -140,10 +181,8 @@ class SegmentationDataModule(LightningDataModule):
         return self._dataloader(labels=False)
 
     def _dataloader(self, labels: bool) -> DataLoader[Sample]:
-        if self._source is None:
-            raise DataError(f"{type(self).__name__} has listed no images yet: call setup() before its dataloaders")
         dataset = SampleDataset(
-            self._source,
+            self.listed,
             resize=self.resize,
             normalization=self.used_normalization,
             scales=self.scales,
@@ -154,7 +193,7 @@ class SegmentationDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=ShardedSampler(dataset, world_size, rank),
+            sampler=ShardedSampler(dataset, world_size, rank, self.finished),
             num_workers=self.num_workers,
             collate_fn=keep_list,
             pin_memory=self._on_cuda(),
@@ -165,27 +204,5 @@ class SegmentationDataModule(LightningDataModule):
         """Return the evaluation settings that came with the trainer's model, if any."""
         return getattr(getattr(self.trainer, "lightning_module", None), "protocol", None)
 
-    def _decide_resize(self) -> tuple[int, int] | None:
-        """Return the short side and the long side's limit in pixels; ``None`` leaves images as stored."""
-        short, long = self.short_side, self.long_side
-        protocol = None if self.as_stored else self._protocol()
-        if short is None and protocol is not None and protocol.short_side is not None:
-            short = protocol.short_side
-            long = long or protocol.long_side
-        if short is None:
-            if long is not None:
-                raise ConfigError(f"long_side is {long}, but short_side is not known: give short_side as well")
-            return None
-        long = long or self.long_side_factor * short
-        if long < short:
-            raise ConfigError(f"long_side {long} is below short_side {short}: swap them")
-        return short, long
-
     def _on_cuda(self) -> bool:
         return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)
-
-
-def _require_positive(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ConfigError(f"{name} is {number}: it must be 1 or more")

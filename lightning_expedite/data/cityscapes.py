@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.cityscapes_classes import CITYSCAPES_CLASSES
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.samples import IGNORE_INDEX
 from lightning_expedite.data.sources import (
@@ -25,29 +26,6 @@ from lightning_expedite.data.sources import (
 
 _IMAGE_ENDING = "_leftImg8bit.png"
 
-# Name, colour and the id that *_labelIds.png files store; the position in this list is the train id.
-_CLASSES = (
-    ("road", (128, 64, 128), 7),
-    ("sidewalk", (244, 35, 232), 8),
-    ("building", (70, 70, 70), 11),
-    ("wall", (102, 102, 156), 12),
-    ("fence", (190, 153, 153), 13),
-    ("pole", (153, 153, 153), 17),
-    ("traffic light", (250, 170, 30), 19),
-    ("traffic sign", (220, 220, 0), 20),
-    ("vegetation", (107, 142, 35), 21),
-    ("terrain", (152, 251, 152), 22),
-    ("sky", (70, 130, 180), 23),
-    ("person", (220, 20, 60), 24),
-    ("rider", (255, 0, 0), 25),
-    ("car", (0, 0, 142), 26),
-    ("truck", (0, 0, 70), 27),
-    ("bus", (0, 60, 100), 28),
-    ("train", (0, 80, 100), 31),
-    ("motorcycle", (0, 0, 230), 32),
-    ("bicycle", (119, 11, 32), 33),
-)
-
 
 class Cityscapes(SegmentationDataModule):
     """Cityscapes in its official layout.
@@ -61,8 +39,8 @@ class Cityscapes(SegmentationDataModule):
         split: ``val`` or ``train``.
     """
 
-    classes = tuple(name for name, _, _ in _CLASSES)
-    palette = tuple(colour for _, colour, _ in _CLASSES)
+    classes = tuple(name for name, _, _ in CITYSCAPES_CLASSES)
+    palette = tuple(colour for _, colour, _ in CITYSCAPES_CLASSES)
     as_stored: ClassVar[bool] = True
 
     def __init__(self, root: str | Path = "data/cityscapes", split: str = "val", **kwargs: Any) -> None:
@@ -88,6 +66,6 @@ class Cityscapes(SegmentationDataModule):
 def _id_table() -> NDArray[np.int16]:
     """Return the train id of each id; the other ids are classes that the benchmark ignores."""
     table = np.full(256, IGNORE_INDEX, np.int16)
-    for train_id, (_, _, label_id) in enumerate(_CLASSES):
+    for train_id, (_, _, label_id) in enumerate(CITYSCAPES_CLASSES):
         table[label_id] = train_id
     return table

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -10,8 +13,10 @@ from torch.utils.data import Dataset
 from lightning_expedite.data.reading import size_mismatch
 from lightning_expedite.data.sampler import PLACEHOLDER
 from lightning_expedite.data.samples import ImageSource, Sample, Size, View
-from lightning_expedite.data.transforms import target_size, view_image
+from lightning_expedite.data.transforms import import_albumentations, target_size, view_image
 from lightning_expedite.protocol import Normalization
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class SampleDataset(Dataset[Sample]):
@@ -41,6 +46,7 @@ class SampleDataset(Dataset[Sample]):
         self.scales = tuple(scales)
         self.mirror = mirror
         self.labels = labels
+        import_albumentations()  # W&B watches imports, and fails at one in a forked process
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -81,8 +87,16 @@ def keep_list(samples: list[Sample]) -> list[Sample]:
 
 
 def quiet_worker(_: int) -> None:
-    """Keep a loader's process to one thread, since there are several of them."""
+    """Keep a loader's process to one thread, since there are several of them, and let it end with its parent."""
     import cv2
+
+    die_with_parent()
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def die_with_parent() -> None:
+    """Let Linux kill this process when its parent ends: PyTorch's own check waits for the end of an image's reading."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.samples import IGNORE_INDEX
 from lightning_expedite.data.sources import FileSource, pair_folders
 from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.user_files import expand_home, read_text
+
+_LONGEST_NAME = 200
 
 
 class Folder(SegmentationDataModule):
@@ -45,11 +49,12 @@ class Folder(SegmentationDataModule):
         names = _read_classes(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
         if not 0 < len(names) < IGNORE_INDEX:
             raise ConfigError(f"classes has {len(names)} names: give between 1 and {IGNORE_INDEX - 1}")
+        _check_names(names)
         if not all(0 <= value <= IGNORE_INDEX for value in ignore):
             raise ConfigError(f"ignore is {list(ignore)}: label values lie between 0 and {IGNORE_INDEX}")
         self.classes = names
         self.palette = generated_palette(len(names))
-        self.labels = None if labels is None else Path(labels).expanduser()
+        self.labels = None if labels is None else expand_home(labels)
         self.ignore = tuple(ignore)
         self.reduce_zero_label = reduce_zero_label
 
@@ -61,7 +66,16 @@ class Folder(SegmentationDataModule):
 
 def _read_classes(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(expand_home(path), "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a text file with one class name per line ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise ConfigError(f"classes has {name[:20]!r}: names have up to {_LONGEST_NAME} characters, all printable")
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ConfigError(f"classes has {twice[0]!r} more than once: each class needs a name of its own")

@@ -6,24 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from lightning_expedite.data.ade20k_classes import ADE20K_CLASSES
 from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.pascal_context_classes import PASCAL_CONTEXT_CLASSES
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import Entry, FileSource, Label, find_root, require_split
 from lightning_expedite.errors import DataError
+from lightning_expedite.user_files import read_text
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClassContext"
 LISTS = "ImageSets/SegmentationContext"
-
-# In the order of the annotations' category ids, which is what the label files count. Lists that begin with
-# aeroplane, bicycle, bird name the same classes in another order and do not fit these files.
-_CLASSES = (
-    "background aeroplane bag bed bedclothes bench bicycle bird boat book bottle building bus cabinet car"
-    " cat ceiling chair cloth computer cow cup curtain dog door fence floor flower food grass ground horse"
-    " keyboard light motorbike mountain mouse person plate platform pottedplant road rock sheep shelves"
-    " sidewalk sign sky snow sofa table track train tree truck tvmonitor wall water window wood"
-)
+_LARGEST_LIST = 64 << 20
+_LONGEST_SHOWN = 80
 
 
 class PascalContext(SegmentationDataModule):
@@ -38,9 +32,8 @@ class PascalContext(SegmentationDataModule):
         split: ``val`` or ``train``.
     """
 
-    classes = tuple(_CLASSES.split())
-    # The colours this data set is usually shown in are ADE20K's first ones.
-    palette = tuple(colour for _, colour in ADE20K_CLASSES[:60])
+    classes = tuple(name for name, _ in PASCAL_CONTEXT_CLASSES)
+    palette = tuple(colour for _, colour in PASCAL_CONTEXT_CLASSES)
     long_side_factor: ClassVar[int] = 8
 
     def __init__(self, root: str | Path = "data/pascal_context", split: str = "val", **kwargs: Any) -> None:
@@ -72,16 +65,24 @@ def voc_root(root: Path) -> Path:
     return find_root(root, ("VOCdevkit/VOC2010", "VOC2010"), IMAGES, f"{IMAGES}, {LABELS} and {LISTS}")
 
 
+def _is_name(name: str) -> bool:
+    """Tell whether a name stays within its folder and is written in the one way that makes doubles visible."""
+    path = PurePosixPath(name)
+    plain = name.isprintable() and "\\" not in name and path.as_posix() == name and name != "."
+    return plain and not path.is_absolute() and ".." not in path.parts
+
+
 def _read_names(path: Path) -> Iterator[str]:
     """Yield the names in a list, one per line; raises ``DataError`` for one that leaves the folder."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path, "utf-8-sig", _LARGEST_LIST).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of names ({error})") from error
     for number, line in enumerate(lines, start=1):
         name = line.strip()
         if not name:
             continue
-        if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DataError(f"{path}, line {number}: {name!r} is not a name within {IMAGES}; correct the list")
+        if not _is_name(name):
+            shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+            raise DataError(f"{path}, line {number}: {shown!r} is not a name within {IMAGES}; correct the list")
         yield name

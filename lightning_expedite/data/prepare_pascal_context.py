@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json as json_format
-import pickle
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,9 +28,11 @@ from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.data.sources import first_few
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.files import write_atomically
+from lightning_expedite.user_files import expand_home, require_regular
 
 SPLITS = ("train", "val")
 JSON_NAME = "trainval_merged.json"
+_LONGEST_SIDE = 10_000  # VOC's images have 500 pixels
 
 # Category ids of PASCAL in Detail that are classes here, ascending: the position is the class index.
 CATEGORY_IDS = (
@@ -83,9 +84,9 @@ def prepare_pascal_context(
         ConfigError: If both ``masks`` and ``json`` are given.
         DataError: If a file is missing or damaged, does not fit the images, or would be overwritten.
     """
-    voc = voc_root(Path(root).expanduser())
+    voc = voc_root(expand_home(root))
     annotations = _read_annotations(voc, masks, json)
-    target = voc if output is None else Path(output).expanduser()
+    target = voc if output is None else expand_home(output)
     for split in SPLITS:
         _require_images(voc, annotations[split])
     for folder in (target / LABELS, target / LISTS):
@@ -113,8 +114,8 @@ def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | No
         else:
             raise DataError(f"{voc}: neither train.pth and val.pth nor {JSON_NAME} there; give masks or json")
     if json is not None:
-        return _read_json(Path(json).expanduser())
-    folder = Path(masks or voc).expanduser()
+        return _read_json(expand_home(json))
+    folder = expand_home(masks or voc)
     return {split: _read_masks(folder / f"{split}.pth") for split in SPLITS}
 
 
@@ -126,7 +127,7 @@ def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
         # A pickle may run any code. Only this class is let through; it is rebuilt from mode, size and bytes.
         with torch.serialization.safe_globals([Image.Image]):
             masks = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError) as error:
+    except Exception as error:  # damaged files make the loader fail in many ways
         # torch's own message is left out: it advises to load the file without protection.
         raise DataError(f"{path}: damaged, or holds more than label images; fetch it again") from error
     if not isinstance(masks, dict) or not all(isinstance(mask, Image.Image) for mask in masks.values()):
@@ -156,8 +157,9 @@ def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[n
 def _read_json(path: Path) -> _Annotations:
     """Read PASCAL in Detail's annotations."""
     try:
+        require_regular(path)
         content = json_format.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); json must be {JSON_NAME}") from error
     try:
         segments = defaultdict(list)
@@ -179,7 +181,10 @@ def _label_of_segments(
 ) -> NDArray[np.uint8]:
     """Draw an image's segments over each other in the order of the file, later ones on top."""
     try:
-        label = np.zeros((image["height"], image["width"]), np.uint8)
+        height, width = image["height"], image["width"]
+        if not (1 <= height <= _LONGEST_SIDE and 1 <= width <= _LONGEST_SIDE):
+            raise ValueError(f"the image would have {width} x {height} pixels")
+        label = np.zeros((height, width), np.uint8)
         for segment in segments:
             mask = decode_mask(segment["segmentation"]["size"], segment["segmentation"]["counts"])
             label[mask] = CATEGORY_IDS.index(segment["category_id"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 
 from lightning_expedite.data.reading import image_header, label_header, read_image, read_label, size_mismatch
 from lightning_expedite.errors import DataError
+from lightning_expedite.files import sha256_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # Headers read before a run starts: enough to notice labels that belong to other images, at once.
 _HEADERS_CHECKED = 200
 _NAMES_SHOWN = 3
+_READING_THREADS = 8
 
 
 class Label(NamedTuple):
@@ -65,6 +69,11 @@ class FileSource:
         """Read an image as ``(H, W, 3)`` uint8 RGB; raises ``DataError`` where it is damaged."""
         return read_image(self.entries[index].image)
 
+    def has_label(self, index: int) -> bool:
+        """Tell whether an image has a label whose file is there."""
+        label = self.entries[index].label
+        return label is not None and label.path.exists()
+
     def label(self, index: int) -> NDArray[np.uint8] | None:
         """Read a label as ``(H, W)`` uint8 class indices; raises ``DataError`` where it is damaged."""
         label = self.entries[index].label
@@ -88,6 +97,27 @@ class FileSource:
             image_size = image_header(entry.image)
             if labels and entry.label and (label_size := label_header(entry.label.path)) != image_size:
                 raise size_mismatch(entry.label.path, label_size, image_size)
+
+    def fingerprints(self, labels: bool = True) -> list[str]:
+        """Give a checksum of each image's files, and of what the values in its label mean.
+
+        Args:
+            labels: Whether labels are part of it.
+
+        Raises:
+            DataError: If a file cannot be read.
+        """
+        paths = [[entry.image, *([entry.label.path] if labels and entry.label else [])] for entry in self.entries]
+        with ThreadPoolExecutor(_READING_THREADS) as pool:  # disks and networks serve several requests at once
+            contents = list(pool.map(lambda files: " ".join(map(_checksum, files)), paths))
+        if not labels:
+            return contents
+        tables = {id(entry.label.table): entry.label.table for entry in self.entries if entry.label}
+        meanings = {one: hashlib.sha256(table.tobytes()).hexdigest() for one, table in tables.items()}
+        return [
+            f"{content} {meanings[id(entry.label.table)]}" if entry.label else content
+            for content, entry in zip(contents, self.entries, strict=True)
+        ]
 
     def _require_unique_names(self) -> None:
         images = defaultdict(list)
@@ -114,6 +144,13 @@ class FileSource:
                     f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}:"
                     f" {first_few(map(str, found))}; complete the data set or leave these images out"
                 )
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def find_root(root: Path, inside: Iterable[str], marker: str, layout: str) -> Path:

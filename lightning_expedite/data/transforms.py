@@ -12,7 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_expedite.errors import ConfigError
 from lightning_expedite.protocol import Normalization
+
+MOST_PIXELS = 1 << 28
+"""Pixels of the largest image that is made: 3 GiB in float32."""
 
 # RGB mean and deviation on the scale 0..255; DeiT's are ImageNet's, rounded to two decimals as in training.
 STATISTICS: dict[Normalization, tuple[NDArray[np.float32], NDArray[np.float32]]] = {
@@ -34,6 +38,9 @@ def target_size(size: tuple[int, int], resize: tuple[int, int] | None = None, sc
 
     Returns:
         Height and width, each rounded half up and at least 1.
+
+    Raises:
+        ConfigError: The result would have more than `MOST_PIXELS`.
     """
     if resize is None:
         factor = scale
@@ -41,6 +48,11 @@ def target_size(size: tuple[int, int], resize: tuple[int, int] | None = None, sc
         short, long = (int(side * scale) for side in resize)
         factor = min(long / max(size), short / min(size))
     height, width = (max(int(side * factor + 0.5), 1) for side in size)
+    if height * width > MOST_PIXELS:
+        raise ConfigError(
+            f"an image of {size[1]} x {size[0]} pixels would be resized to {width} x {height}: give smaller scales, "
+            "short_side or long_side"
+        )
     return height, width
 
 
@@ -64,13 +76,20 @@ def view_image(image: NDArray[np.uint8], size: tuple[int, int], mirror: bool, no
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-@lru_cache(maxsize=64)
-def _pipeline(size: tuple[int, int], mirror: bool, normalization: Normalization) -> Callable[..., dict[str, Any]]:
-    # albumentations asks the network for its newest version on import unless told not to.
+def import_albumentations() -> Any:
+    """Import the library of the transforms; before loaders' processes are forked, none of them has to."""
+    # It asks the network for its newest version on import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
+
+    return albumentations
+
+
+@lru_cache(maxsize=64)
+def _pipeline(size: tuple[int, int], mirror: bool, normalization: Normalization) -> Callable[..., dict[str, Any]]:
     import cv2
 
+    albumentations = import_albumentations()
     steps = [
         albumentations.Resize(*size, interpolation=cv2.INTER_LINEAR),
         # albumentations.Normalize multiplies by a reciprocal: not the same bits.

@@ -1,5 +1,6 @@
 """The model's pass over windows, compiled by ``torch.compile``."""
 
+import copy
 import warnings
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..reducers.base import Reducer
 from ..segmenter.model import Segmenter
 from .inference import WindowForward, run_windows
@@ -14,8 +16,23 @@ from .inference import WindowForward, run_windows
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 BACKEND = "inductor"
+# PyTorch 2.11 stops at reducers; once that was worked around, it compiled ToMe to other logits without a word.
+OLDEST_COMPILER = "2.14"
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # those that replay CUDA graphs
 REPEATS = 3  # a CUDA graph is warmed up, recorded and replayed
+
+
+def require_compiler(reducer: Reducer | None) -> None:
+    """Refuse to compile a reducer with a PyTorch that is not known to do it rightly.
+
+    Raises:
+        ConfigError: This PyTorch is older than `OLDEST_COMPILER`.
+    """
+    if reducer is not None and torch.__version__ < OLDEST_COMPILER:
+        raise ConfigError(
+            f"PyTorch {torch.__version__} is not known to compile {type(reducer).__name__} rightly: use PyTorch "
+            f"{OLDEST_COMPILER} or newer, or do not compile"
+        )
 
 
 def one_graph(reducer: Reducer | None) -> bool:
@@ -56,6 +73,18 @@ class CompiledWindows:
             self._compiled = torch.compile(run_windows, fullgraph=self.whole, backend=BACKEND, mode=self._mode())
             self._warm_up(model, windows)
         return self._run(model, windows)
+
+    def with_batch(self, batch_size: int) -> "CompiledWindows":
+        """Give the same for fewer windows at once; both graphs serve on.
+
+        Recorded CUDA graphs are dropped, with the memory that they hold: the next call records those that fit.
+        """
+        fewer = copy.copy(self)
+        fewer.batch_size = batch_size
+        if self.mode in GRAPH_MODES:
+            torch._dynamo.reset()
+            fewer._compiled = None
+        return fewer
 
     def _mode(self) -> str | None:
         return self.mode if BACKEND == "inductor" else None  # no other backend knows modes

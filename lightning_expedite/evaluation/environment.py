@@ -30,7 +30,7 @@ def describe_environment(trainer: Trainer) -> dict[str, Any]:
         "commit": source_commit(),
         "python": platform.python_version(),
         **versions,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "device_type": device.type,
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
@@ -63,7 +63,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

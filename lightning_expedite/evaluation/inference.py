@@ -21,6 +21,9 @@ GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
 Stage = Callable[[str], AbstractContextManager[object]]
 """Is entered around each part of the work, which it gets the name of: ``windows``, ``upsample + argmax``, ``score``."""
 
+Views = Sequence[tuple[Tensor, bool]]
+"""Normalised images ``(3, h, w)``, each with whether it is mirrored."""
+
 WindowForward = Callable[[Segmenter, Tensor], tuple[Tensor, bool | Tensor]]
 """Runs the model on windows ``(B, 3, h, w)``: logits ``(B, K, rows, columns)``, and which windows were not reduced, as
 one ``bool`` for all of them or a boolean tensor ``(B,)``."""
@@ -38,6 +41,7 @@ class Prediction(NamedTuple):
     labels: Tensor  # (H, W) int64
     windows: int
     unreduced: int | Tensor
+    finite: Tensor  # boolean, on the device: whether all logits are numbers; labels of others mean nothing
 
     @property
     def windows_unreduced(self) -> int:
@@ -53,6 +57,10 @@ class WindowLogits:
     logits: Tensor  # (windows, K, rows, columns)
     upsampled: tuple[int, int]  # size of a window's logits before they are cut to the window
     unreduced: int | Tensor  # number of windows, on the device where that depends on the images
+
+    def finite(self) -> Tensor:
+        """Tell whether all logits are finite: a boolean on their device, so that nothing waits for it."""
+        return self.logits.isfinite().all()
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Give the averaged logits ``(K, stop - start, W)`` of some rows of the image, in float32 or wider."""
@@ -93,7 +101,7 @@ class SlidingWindow:
     def predict(
         self,
         model: Segmenter,
-        views: Sequence[tuple[Tensor, bool]],
+        views: Views,
         size: tuple[int, int],
         stage: Stage = region,
     ) -> Prediction:
@@ -118,6 +126,7 @@ class SlidingWindow:
             labels,
             sum(len(part.logits) for part, _ in logits),
             sum(part.unreduced for part, _ in logits),
+            all_finite(logits),
         )
 
     def plan(self, size: tuple[int, int]) -> WindowPlan:
@@ -160,16 +169,48 @@ def cut(image: Tensor, origins: Sequence[tuple[int, int]], size: tuple[int, int]
     return torch.stack([image[:, top : top + height, left : left + width] for top, left in origins])
 
 
+def all_finite(views: Sequence[tuple[WindowLogits, bool]]) -> Tensor:
+    """Tell whether all logits of an image's views are finite: a boolean on their device."""
+    return torch.stack([view.finite() for view, _ in views]).all()
+
+
 def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> Tensor:
     """Turn the logits of an image's views into labels ``(H, W)``, a band of rows at a time."""
-    first = views[0][0]
-    budget = BAND_BYTES if first.logits.device.type == "cpu" else GPU_BANDS * BAND_BYTES
-    band = max(budget // (4 * first.logits.shape[1] * size[1]), 1)
-    labels = torch.empty(size, dtype=torch.int64, device=first.logits.device)
-    for start in range(0, size[0], band):
-        stop = min(start + band, size[0])
+    labels = torch.empty(size, dtype=torch.int64, device=views[0][0].logits.device)
+    for start, stop in bands_of(views, size):
         labels[start:stop] = best_class(_band_scores(views, size, start, stop))
     return labels
+
+
+def probability_maps(
+    views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], classes: Sequence[int]
+) -> Tensor:
+    """Turn the logits of an image's views into probabilities of some classes, a band of rows at a time.
+
+    Args:
+        views: As of `label_map`.
+        size: Height and width.
+        classes: Indices of the classes.
+
+    Returns:
+        ``(len(classes), H, W)`` in float32 on the CPU: softmax over all classes, averaged over views.
+    """
+    maps = torch.empty(len(classes), *size)
+    wanted = torch.tensor(classes, dtype=torch.int64, device=views[0][0].logits.device)
+    averaged = len(views) > 1 or views[0][1]
+    for start, stop in bands_of(views, size):
+        scores = _band_scores(views, size, start, stop)
+        share = scores.div_(len(views)) if averaged else scores.softmax(dim=0)
+        maps[:, start:stop] = share[wanted].cpu()
+    return maps
+
+
+def bands_of(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Part the rows of an image so that the scores of all classes of one band stay small: first and last-plus-one."""
+    logits = views[0][0].logits
+    budget = BAND_BYTES if logits.device.type == "cpu" else GPU_BANDS * BAND_BYTES
+    band = max(budget // (4 * logits.shape[1] * size[1]), 1)
+    return [(start, min(start + band, size[0])) for start in range(0, size[0], band)]
 
 
 def best_class(scores: Tensor) -> Tensor:

@@ -83,8 +83,9 @@ class ImageProgress(ProgressBar):
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), ImagesPerSecond())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-        images = min(len(loader.dataset), int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size)
-        self._progress.add_task(name, total=images)
+        done = len(trainer.datamodule.finished) if trainer.datamodule else 0  # type: ignore[attr-defined]
+        left = int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size
+        self._progress.add_task(name, total=min(len(loader.dataset), done + left), completed=done)
         self._progress.start()
 
     def _advance(self, trainer: Trainer, batch: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
+from rich.text import Text
 
 from ..data.base import SegmentationDataModule
 from ..files import write_atomically
@@ -17,7 +19,9 @@ from ..metrics import SUMMARY, Scores, scores_of
 from ..profiling.callbacks import profile_of
 from ..reporting.tables import class_table, summary_table
 from .environment import describe_environment
+from .label_warnings import label_warnings
 from .module import ImageResult, SegmenterModule
+from .resuming import RUN
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
@@ -30,11 +34,13 @@ class ResultsWriter(Callback):
     Args:
         output: Folder to write to.
         config: The resolved settings as YAML, to be stored with the results.
+        run: What identifies the run, see `fingerprints.fingerprint`.
     """
 
-    def __init__(self, output: Path, config: str) -> None:
+    def __init__(self, output: Path, config: str, run: Mapping[str, Any]) -> None:
         self.output = output
         self.config = config
+        self.run = run
         self._start = 0.0
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,19 +58,29 @@ class ResultsWriter(Callback):
         results = {
             **describe_scores(pl_module.result, data.classes),
             **describe_images(pl_module.images, total=len(loader.dataset)),
+            "images_resumed": len(pl_module.finished),
             "seconds": time.perf_counter() - self._start,
             **describe_profile(trainer),
+            "warnings": [*pl_module.notices.texts, *label_warnings(pl_module.images, data.classes)],
             "protocol": describe_protocol(pl_module, data),
             "config": yaml.safe_load(self.config),
             "environment": describe_environment(trainer),
+            RUN: self.run,
         }
         lines = [json.dumps(image_row(image), allow_nan=False) for image in pl_module.images]
         write_atomically(self.output / IMAGES_FILE, "".join(f"{line}\n" for line in lines).encode())
         write_atomically(self.output / CONFIG_FILE, self.config.encode())
         write_atomically(self.output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
-        console = Console()
-        console.print(class_table(results))
-        console.print(summary_table(results, self.output))
+        show_results(results, self.output)
+
+
+def show_results(results: dict[str, Any], output: Path) -> None:
+    """Show the tables of ``results.json``'s content."""
+    console = Console()
+    console.print(class_table(results))
+    console.print(summary_table(results, output))
+    for text in results.get("warnings", []):
+        console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
 def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:

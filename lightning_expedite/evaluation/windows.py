@@ -22,6 +22,8 @@ def official_starts(side: int, window: int, stride: int) -> list[int]:
     return [*range(0, side - window, stride), max(side - window, 0)]
 
 
+MOST_PIXELS = 1 << 28  # 3 GiB in float32
+
 STARTS = {"mmseg": mmseg_starts, "official": official_starts}
 
 
@@ -88,10 +90,18 @@ def plan_windows(image: tuple[int, int], window: int, stride: int, placement: Co
 
 
 def size_for_windows(image: tuple[int, int], window: int, placement: ConventionName) -> tuple[int, int]:
-    """Size to bring an image to before windows are laid: the official code enlarges images below the window."""
+    """Size to bring an image to before windows are laid: the official code enlarges images below the window.
+
+    Raises:
+        ConfigError: The result would have more than `MOST_PIXELS`.
+    """
     height, width = image
     if placement == "mmseg" or min(height, width) >= window:
         return image
-    if height < width:
-        return window, int(width / height * window)
-    return int(height / width * window), window
+    size = (window, int(width / height * window)) if height < width else (int(height / width * window), window)
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ConfigError(
+            f"an image of {width} x {height} pixels would be enlarged to {size[1]} x {size[0]} for windows of {window}"
+            ": give a smaller window, or leave the image out"
+        )
+    return size

@@ -9,13 +9,14 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from ..device_memory import free_cached_memory, out_of_memory
 from ..segmenter.model import Segmenter
 from .costs import Costs, count_costs
 from .crops import CropSource, require_content
 from .kernels import attention_kernels
 from .memory import peak_memory_mib
 from .sides import Compile, Precision, Side, input_dtype, make_sides
-from .throughput import BatchChoice, find_batch_size, free_cached_memory, out_of_memory
+from .throughput import BatchChoice, find_batch_size
 from .timing import Budget, Stopwatch, describe_latency, describe_speedup, quantiles, time_in_turns
 
 Result = TypeVar("Result")

@@ -34,7 +34,7 @@ def _cuda_peak(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _resident_rise(call: Callable[[], object]) -> float | None:
-    _give_back_free_memory()
+    give_back_free_memory()
     before = resident_mib("VmRSS") if reset_resident_peak() else None
     if before is None:
         return None
@@ -61,7 +61,7 @@ def resident_mib(name: Literal["VmRSS", "VmHWM"]) -> float | None:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
-def _give_back_free_memory() -> None:
+def give_back_free_memory() -> None:
     """Let the C library return freed memory: a call that used it again would show no rise."""
     try:
         ctypes.CDLL(None).malloc_trim(0)

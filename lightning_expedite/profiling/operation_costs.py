@@ -68,6 +68,14 @@ def _scaled_addition(args: Sequence[Any], named: Mapping[str, Any], result: Any)
     return elements(result) * (1 + sum(named.get(factor, 1) != 1 for factor in ("alpha", "beta")))
 
 
+def _packed_linear(bias_at: int) -> tuple[Priced, ...]:
+    """Charge a linear layer on packed weights, whose shape says nothing."""
+    return (
+        Priced("matrix", lambda args, named, result: 2 * args[0].numel() * result.shape[-1]),
+        Priced("elementwise", lambda args, named, result: elements(result) if args[bias_at] is not None else 0),
+    )
+
+
 def _attention_products(args: Sequence[Any], named: Mapping[str, Any], result: Any) -> int:
     return int(sdpa_flop_count(*(tensor.shape for tensor in args[:3])))
 
@@ -137,6 +145,8 @@ PRICED: dict[str, tuple[Priced, ...]] = {
     "bmm": (Priced("matrix", _registered(_aten.bmm, 2)),),
     "addmm": (Priced("matrix", _registered(_aten.addmm, 3)), Priced("elementwise", _scaled_addition)),
     "baddbmm": (Priced("matrix", _registered(_aten.baddbmm, 3)), Priced("elementwise", _scaled_addition)),
+    "_linear_pointwise": _packed_linear(bias_at=2),
+    "_mkl_linear": _packed_linear(bias_at=3),
     "convolution": (Priced("matrix", _registered(_aten.convolution)), Priced("elementwise", _convolution_bias)),
     "dot": (Priced("matrix", per_input(2)),),
     "mv": (Priced("matrix", per_input(2)),),
@@ -165,7 +175,8 @@ PRICED: dict[str, tuple[Priced, ...]] = {
 
 FREE = frozenset(
     _names("""
-    _local_scalar_dense _to_copy _unsafe_index _unsafe_view alias arange as_strided cat clone constant_pad_nd contiguous
+    _local_scalar_dense _mkl_reorder_linear_weight _reorder_linear_weight
+    _to_copy _unsafe_index _unsafe_view alias arange as_strided cat clone constant_pad_nd contiguous
     copy detach embedding empty empty_like empty_strided expand eye fill flip full full_like gather index index_copy
     index_put index_select lift_fresh lift_fresh_copy linspace masked_scatter new_empty new_empty_strided new_full
     new_ones new_zeros nonzero ones ones_like repeat repeat_interleave resize roll scalar_tensor scatter select_scatter

@@ -1,6 +1,5 @@
 """The model to measure: with its reducer and without, on one set of weights, at a precision, compiled or not."""
 
-import copy
 import gc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..evaluation.compiling import one_graph
-from ..segmenter.model import Segmenter
+from ..evaluation.compiling import one_graph, require_compiler
+from ..segmenter.model import Segmenter, with_reducer
 
 Precision = Literal["32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 Compile = bool | Literal["reduce-overhead"]
@@ -22,9 +21,7 @@ _MOST_GRAPHS = 256
 
 def without_reducer(model: Segmenter) -> Segmenter:
     """Give the same model, on the same weights, without its reducer."""
-    unreduced = copy.copy(model)
-    unreduced.reducer = None
-    return unreduced
+    return with_reducer(model, None)
 
 
 def input_dtype(precision: Precision) -> torch.dtype:
@@ -72,7 +69,12 @@ def make_sides(model: Segmenter, precision: Precision, device: torch.device, com
         precision: As Lightning names it; the weights are converted in place where it is not a mixed one.
         device: Where to compute.
         compiled: Whether to compile, or the mode of ``torch.compile``.
+
+    Raises:
+        ConfigError: This PyTorch is not known to compile the reducer rightly.
     """
+    if compiled:
+        require_compiler(model.reducer)
     model.to(input_dtype(precision))
     models = [without_reducer(model), *([model] if model.reducer is not None else [])]
     return [

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
+from ..device_memory import free_cached_memory, out_of_memory
 
 LEAST_GAIN = 1.03
 LARGEST_BATCH = 4096
@@ -14,19 +14,6 @@ class BatchChoice(NamedTuple):
 
     size: int
     because: str
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out: CUDA has a class for it, the CPU's allocator only words."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
-def free_cached_memory() -> None:
-    """Hand freed GPU memory back, so that a smaller batch finds room."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def find_batch_size(seconds: Callable[[int], list[float]], time_left: Callable[[], float]) -> BatchChoice:

@@ -11,9 +11,22 @@ from .act import ACT
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .clustering import TokenClustering
 from .evit import EViT
+from .grouping import DROPPED, Grouping, GroupRecorder
 from .tome import ToMe
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ACT", "EViT", "EncoderShape", "Reducer", "Reduction", "ToMe", "TokenClustering", "TokenLayout"]
+__all__ = [
+    "ACT",
+    "DROPPED",
+    "EViT",
+    "EncoderShape",
+    "GroupRecorder",
+    "Grouping",
+    "Reducer",
+    "Reduction",
+    "ToMe",
+    "TokenClustering",
+    "TokenLayout",
+]

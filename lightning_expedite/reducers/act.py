@@ -1,5 +1,6 @@
 """ACT (Zheng et al. 2020, "End-to-End Object Detection with Adaptive Clustering Transformer")."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,9 +11,19 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from ..regions import region
-from .base import Reducer, Reduction, TokenLayout, attention_residual, mlp_residual, project_heads, split_heads
+from .base import (
+    EncoderShape,
+    Reducer,
+    Reduction,
+    TokenLayout,
+    attention_residual,
+    mlp_residual,
+    project_heads,
+    split_heads,
+)
 from .distances import in_float32
 from .picking import across_images, count_members, group_means
+from .spaces import Span, Whole
 
 BUCKET_WIDTH = 8.0  # width of a hash bucket along a random direction (the reference implementation's value)
 BITS = 2  # bits by which each further hash is shifted before all are summed
@@ -30,7 +41,7 @@ class ACT(Reducer):
         seed: Seed of the random directions.
 
     Raises:
-        ReducerError: ``query_hashes`` is out of its range.
+        ReducerError: ``query_hashes`` or ``seed`` is out of its range.
     """
 
     shapes_depend_on_content = True
@@ -38,9 +49,16 @@ class ACT(Reducer):
     def __init__(self, query_hashes: int, seed: int = 0) -> None:
         if not 1 <= query_hashes <= 64 // BITS:
             raise ReducerError(f"query_hashes={query_hashes} must lie between 1 and {64 // BITS}")
+        if not 0 <= seed < 1 << 63:
+            raise ReducerError(f"seed={seed} must lie between 0 and {(1 << 63) - 1}")
         self.query_hashes = query_hashes
         self.seed = seed
         self._draws: dict[tuple[int, torch.device], list[tuple[Tensor, Tensor]]] = {}
+
+    @classmethod
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+        """Vary the hashes."""
+        return {"query_hashes": Whole(8, 64 // BITS)}
 
     def start(self, layout: TokenLayout) -> "ACTReduction":
         """Begin one forward pass."""
@@ -85,6 +103,9 @@ class ACTReduction(Reduction):
             weight, offset = self.settings.directions(layer, attention.head_dim, tokens.device)
             groups = Groups.of(hash_queries(query, weight, offset))
             self.groups.append(groups.count)
+            if self.recorder is not None:
+                number = groups.number[..., self.layout.prefix :]
+                self.recorder.add(self.layout, layer, number, groups.count, part="attention", unit="queries")
             means = groups.means(query)
         result = F.scaled_dot_product_attention(means, key, value, scale=1.0)
         with region("act: restore"):

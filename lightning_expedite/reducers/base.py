@@ -14,12 +14,17 @@ sees every patch) or in ``masks`` (the decoder sees the reduced tokens).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .spaces import Span
+
+if TYPE_CHECKING:
+    from .grouping import GroupRecorder
 
 Tokens = Callable[[Tensor], Tensor]
 
@@ -49,6 +54,10 @@ class TokenLayout:
 
 class Reduction:
     """State and hooks of one forward pass; this base class reduces nothing."""
+
+    recorder: "GroupRecorder | None" = None
+    """Who wants to know which patches share a token; see `lightning_expedite.reducers.grouping`. Without one, a
+    reduction must do nothing for it."""
 
     def __init__(self, layout: TokenLayout) -> None:
         self.layout = layout
@@ -103,6 +112,14 @@ class Reducer(ABC):
 
     def check(self, encoder: EncoderShape) -> None:  # noqa: B027 (most methods apply to every encoder)
         """Raise `ReducerError` where these settings cannot apply to the encoder."""
+
+    @classmethod
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+        """Give the settings that a search may vary, each with the values worth trying on an encoder; none by default.
+
+        All others keep the values with which the class itself begins.
+        """
+        return {}
 
     @abstractmethod
     def start(self, layout: TokenLayout) -> Reduction:

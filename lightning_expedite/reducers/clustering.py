@@ -1,5 +1,6 @@
 """Token clustering and reconstruction (Liang et al. 2022, "Expediting Large-Scale Vision Transformer ...")."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ from .distances import (
     reconstruction_weights,
     squared_norms,
 )
+from .spaces import Grid, Span, Whole
 
 ROWS_OF_A_BAND = 4  # rows of clusters that a CPU handles at once; see docs/performance.md
 
@@ -62,6 +64,12 @@ class TokenClustering(Reducer):
         self.neighbours = check_positive("neighbours", neighbours)
         self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
 
+    @classmethod
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+        """Vary the layer, but the last, and the clusters, from a quarter of the token grid's sides on."""
+        fewest = max(encoder.grid[0] // 4, 1)
+        return {"location": Whole(1, max(encoder.depth - 1, 1)), "clusters": Grid(fewest, encoder.grid)}
+
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or more clusters than tokens on a side."""
         check_location(self.location, encoder.depth)
@@ -94,6 +102,10 @@ class ClusterReduction(Reduction):
         prefix, self.tokens = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         token_grid = (self.layout.rows, self.layout.columns)
         self.centroids = cluster(self.tokens, token_grid, self.grid, self.settings)
+        if self.recorder is not None:
+            group = assignment(self.tokens, token_grid, self.grid, self.settings)
+            count = self.layout.prefix + self.centroids.shape[1]
+            self.recorder.add(self.layout, layer, group, count, lasts=True)
         return torch.cat((prefix, self.centroids), dim=1)
 
     def masks(self, logits: Tensor) -> Tensor:
@@ -126,7 +138,11 @@ class ClusterReduction(Reduction):
 
 
 def cluster(
-    tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int], settings: TokenClustering
+    tokens: Tensor,
+    token_grid: tuple[int, int],
+    cluster_grid: tuple[int, int],
+    settings: TokenClustering,
+    iterations: int | None = None,
 ) -> Tensor:
     """Cluster tokens softly with a local neighbourhood (Liang et al. 2022, section 3.2).
 
@@ -135,6 +151,7 @@ def cluster(
         token_grid: ``(H, W)``.
         cluster_grid: ``(h, w)``.
         settings: The method's settings.
+        iterations: Rounds of assignment and update; by default those of the settings.
 
     Returns:
         Centroids ``(B, h * w, C)`` of the tokens' type. Distances to them, weights and means are computed in float32
@@ -144,7 +161,7 @@ def cluster(
     with region("cluster: start"):
         stored, tokens = tokens.dtype, operand(tokens)
         centroids = pool(tokens, token_grid, cluster_grid).to(stored)
-    for _ in range(settings.iterations):
+    for _ in range(settings.iterations if iterations is None else iterations):
         with region("cluster: iteration"):
             centroids = update(tokens, centroids, bands, settings.temperature)
     return centroids
@@ -159,12 +176,38 @@ def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], tempera
     bias = squared_norms(centroids).mul_(-temperature)[:, None, :]
     sums, mass = torch.zeros_like(centroids, dtype=bias.dtype), torch.zeros_like(bias)
     for band in bands:
-        some, near = tokens[:, band.tokens], centroids[:, band.clusters]
-        logits = product(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
-        affinity = operand(logits.masked_fill_(band.far, -torch.inf).softmax(dim=-1).to(stored))
+        some = tokens[:, band.tokens]
+        affinity = operand(closeness(some, centroids, bias, band, temperature, stored).softmax(dim=-1).to(stored))
         mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True, dtype=mass.dtype)
         sums[:, band.clusters] += product(affinity.transpose(1, 2), some, stored)
     return (sums / mass.clamp_min(1e-16).transpose(1, 2)).to(stored)
+
+
+def closeness(
+    some: Tensor, centroids: Tensor, bias: Tensor, band: "Band", temperature: float, stored: torch.dtype
+) -> Tensor:
+    """Logits of the assignment of a band's tokens ``(B, n, C)`` to the clusters in its reach, ``(B, n, s)``."""
+    near = centroids[:, band.clusters]
+    logits = product(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
+    return logits.masked_fill_(band.far, -torch.inf)
+
+
+def assignment(
+    tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int], settings: TokenClustering
+) -> Tensor:
+    """Give the cluster ``(B, H * W)`` in which each token has its largest share; arguments as of `cluster`.
+
+    The shares are those of the last round, of whose means the clusters are made.
+    """
+    stored, bands = tokens.dtype, neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
+    centroids = operand(cluster(tokens, token_grid, cluster_grid, settings, settings.iterations - 1))
+    tokens, bias = operand(tokens), squared_norms(centroids).mul_(-settings.temperature)[:, None, :]
+    parts = [
+        closeness(tokens[:, band.tokens], centroids, bias, band, settings.temperature, stored).argmax(dim=-1)
+        + band.clusters.start
+        for band in bands
+    ]
+    return torch.cat(parts, dim=1)
 
 
 @in_float32
@@ -176,7 +219,7 @@ def pool(tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, i
     )
     pooled = of_rows @ tokens.unflatten(1, token_grid).flatten(2)
     pooled = of_columns @ pooled.unflatten(2, (token_grid[1], -1)).flatten(0, 1)
-    return pooled.reshape(len(tokens), cluster_grid[0] * cluster_grid[1], -1)
+    return pooled.reshape(tokens.shape[0], cluster_grid[0] * cluster_grid[1], -1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """EViT (Liang et al. 2022, "Not All Patches are What You Need"), restored for dense prediction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,9 @@ from .base import (
 )
 from .checks import check_location, check_positive
 from .distances import in_float32, rebuild, reconstruction_multiply_adds, reconstruction_weights
+from .grouping import DROPPED
 from .picking import take
+from .spaces import Layers, Share, Span
 
 
 class EViT(Reducer):
@@ -61,6 +63,11 @@ class EViT(Reducer):
         self.fuse_token = fuse_token
         self.neighbours = check_positive("neighbours", neighbours)
         self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
+
+    @classmethod
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+        """Vary the layers, but the last, and the share that is kept."""
+        return {"locations": Layers(1, max(encoder.depth - 1, 1)), "keep_rate": Share(0.3, 0.95)}
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or an encoder without a class token."""
@@ -101,6 +108,8 @@ class EViTReduction(Reduction):
         tokens = attention_residual(block, tokens, attention)
         with region("evit: drop"):
             tokens = self._drop(tokens, attention.weights[:, self.layout.prefix :], keep)
+        if self.recorder is not None:
+            self.recorder.add(self.layout, layer, self._places(), tokens.shape[1], lasts=True)
         return mlp_residual(block, tokens)
 
     def _drop(self, tokens: Tensor, attention: Tensor, keep: int) -> Tensor:
@@ -113,6 +122,16 @@ class EViTReduction(Reduction):
             weights = attention.gather(1, drop.dropped)[:, None]
             parts.append(rebuild(weights, take(patches, drop.dropped)).to(tokens.dtype))
         return torch.cat(parts, dim=1)
+
+    def _places(self) -> Tensor:
+        """Give each patch ``(B, rows * columns)`` its own number where all layers so far kept it, else `DROPPED`."""
+        extra = self.layout.patches  # stands for every extra token
+        first = self.drops[0].kept
+        places = torch.arange(extra, device=first.device).expand(len(first), -1)
+        for drop in self.drops:
+            places = F.pad(places.gather(1, drop.kept), (0, int(self.settings.fuse_token)), value=extra)
+        marks = torch.full((len(first), extra + 1), DROPPED, device=first.device)
+        return marks.scatter(1, places, places)[:, :extra]
 
     def after(self, tokens: Tensor) -> Tensor:
         """Put every token back in its place, the dropped ones rebuilt from the kept."""

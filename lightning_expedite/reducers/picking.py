@@ -13,9 +13,9 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 
 def across_images(index: Tensor, size: int) -> Tensor:
     """Turn an index ``(B, ...)`` within each image's ``size`` rows into one over the rows of all images."""
-    if len(index) == 1:
+    if index.shape[0] == 1:
         return index
-    first = size * torch.arange(len(index), device=index.device)
+    first = size * torch.arange(index.shape[0], device=index.device)
     return index + first.view(-1, *[1] * (index.ndim - 1))
 
 
@@ -34,6 +34,20 @@ def group_means(table: Tensor, rows: Tensor, members: Tensor) -> Tensor:
     share = sizes.clamp_min(1).to(table.dtype).reciprocal().repeat_interleave(sizes, output_size=rows.numel())
     means = F.embedding_bag(rows.flatten(), table, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=share)
     return means.unflatten(0, members.shape)
+
+
+def scatter_means(tokens: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Average tokens ``(B, N, C)`` by the number ``(B, N)`` of their group, every one of which has members.
+
+    It gives what `group_means` does, up to the order of additions, from operators that every runtime has: a bag of
+    embeddings is a loop in ONNX.
+
+    Returns:
+        ``(B, groups, C)``.
+    """
+    sums = tokens.new_zeros(tokens.shape[0], groups, tokens.shape[-1])
+    sums = sums.scatter_add(1, group[..., None].expand_as(tokens), tokens)
+    return sums / count_members(group, groups)[..., None].to(tokens.dtype)
 
 
 def count_members(group: Tensor, groups: int) -> Tensor:

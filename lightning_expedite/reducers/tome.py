@@ -1,5 +1,6 @@
 """ToMe (Bolya et al. 2022, "Token Merging: Your ViT But Faster"), as adapted to dense prediction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from ..regions import region
-from .base import Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
+from .base import EncoderShape, Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
 from .distances import operand, product, squared_norms
-from .picking import across_images, count_members, group_means, take
+from .picking import across_images, count_members, group_means, scatter_means, take
+from .spaces import Share, Span
 
 
 class ToMe(Reducer):
@@ -32,6 +34,11 @@ class ToMe(Reducer):
             raise ReducerError(f"ratio={ratio} must lie between 0 and 1")
         self.ratio = ratio
 
+    @classmethod
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+        """Vary the ratio."""
+        return {"ratio": Share(0.05, 0.5)}
+
     def start(self, layout: TokenLayout) -> "ToMeReduction":
         """Begin one forward pass."""
         return ToMeReduction(self, layout)
@@ -50,17 +57,20 @@ class ToMeReduction(Reduction):
         if self.nothing_reduced():
             return super().layer(layer, block, tokens)
 
-        def on_merged(module: Any, tokens: Tensor) -> Tensor:
+        def on_merged(module: Any, part: str, tokens: Tensor) -> Tensor:
             with region("tome: match"):
                 matching = match(tokens, self.merged, self.layout)
+            if self.recorder is not None:
+                group = matching.group[:, self.layout.prefix :]
+                self.recorder.add(self.layout, layer, group, matching.size, part=part)
             with region("tome: merge"):
                 merged = matching.merge(tokens)
             merged = module(merged)
             with region("tome: restore"):
                 return matching.restore(merged)
 
-        tokens = attention_residual(block, tokens, lambda x: on_merged(partial(attend, block.attn), x))
-        return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, x))
+        tokens = attention_residual(block, tokens, lambda x: on_merged(partial(attend, block.attn), "attention", x))
+        return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, "MLP", x))
 
     def nothing_reduced(self) -> bool:
         """Tell whether there are too few tokens for one to merge."""
@@ -76,6 +86,8 @@ class Matching:
 
     def merge(self, tokens: Tensor) -> Tensor:
         """Average the members of each group: ``(B, N, C)`` to ``(B, size, C)``."""
+        if torch.compiler.is_exporting():
+            return scatter_means(tokens, self.group, self.size)
         rows = across_images(self.group.argsort(dim=1), tokens.shape[1])
         return group_means(tokens.flatten(0, 1), rows, count_members(self.group, self.size))
 
@@ -103,7 +115,9 @@ def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
     alone = torch.ones_like(best, dtype=torch.bool).scatter_(1, best.topk(merged, sorted=False).indices, False)
     group = destination.new_empty(tokens.shape[:2])
     group[:, : 2 * special : 2] = torch.arange(special, device=tokens.device)
-    group[:, 2 * special :: 2] = torch.where(alone, alone.cumsum(1) + (special - 1), stay + destination)
+    group[:, 2 * special :: 2] = torch.where(
+        alone, alone.cumsum(1, dtype=torch.long) + (special - 1), stay + destination
+    )
     group[:, 1::2] = torch.arange(stay, stay + destinations, device=tokens.device)
     return Matching(group, stay + destinations)
 

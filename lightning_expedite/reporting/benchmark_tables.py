@@ -6,22 +6,24 @@ import inspect
 import io
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+
+from .tables import literal
 
 _COLUMNS = ("tokens", "GFLOPs", "FLOP\nratio", "ms", "speed-up", "efficiency", "images/s", "batch", "MiB")
 
 
 def benchmark_table(results: dict[str, Any]) -> Table:
     """Make the table of ``benchmark.json``'s content: one row per config, the reduced side below the unreduced."""
-    table = Table(title="Benchmark", title_justify="left", caption=caption(results), caption_justify="left")
+    below = literal(caption(results), "table.caption")
+    table = Table(title="Benchmark", title_justify="left", caption=below, caption_justify="left")
     table.add_column("config")
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for row in results["rows"]:
         unreduced, reduced = sides(row["latency"])
         table.add_row(
-            escape(f"{row['config']}\n{reducer_text(row['reducer'])}"),
+            literal(f"{row['config']}\n{reducer_text(row['reducer'])}"),
             tokens_text(row["tokens"], row["reducer"] is not None),
             stacked(*sides(row["gflops"]), ".4g"),
             number(row["gflops"]["ratio"], ".2f"),
@@ -52,7 +54,7 @@ def caption(results: dict[str, Any]) -> str:
         f"{environment['threads']} threads, {environment['device']}, input: {', '.join(sorted(inputs))}",
         *(f"note: {note}" for note in results["notes"]),
     ]
-    return escape("\n".join(lines))
+    return "\n".join(lines)
 
 
 def benchmark_csv(results: dict[str, Any]) -> str:

@@ -4,6 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
+
+from .text import visible
+
+
+def literal(text: object, style: str = "") -> Text:
+    """Make of a text what is shown as it is: nothing in it is markup, the name of an emoji or a terminal's command."""
+    return Text(visible(text), style)
 
 
 def class_table(results: dict[str, Any]) -> Table:
@@ -13,7 +21,7 @@ def class_table(results: dict[str, Any]) -> Table:
     for column in ("IoU %", "Acc %", "labelled pixels"):
         table.add_column(column, justify="right")
     for row, label in zip(results["per_class"], results["label"], strict=True):
-        table.add_row(row["name"], percent(row["IoU"]), percent(row["Acc"]), f"{label:,}")
+        table.add_row(literal(row["name"]), percent(row["IoU"]), percent(row["Acc"]), f"{label:,}")
     return table
 
 
@@ -24,16 +32,18 @@ def summary_table(results: dict[str, Any], output: Path) -> Table:
     table.add_column()
     for name, value in results["scores"].items():
         table.add_row(name, f"{percent(value)} %")
-    images = f"{results['images']} in {results['seconds']:.1f} s"
-    table.add_row("images", f"{images} ({results['images'] / results['seconds']:.2f} images/s)")
+    resumed = results.get("images_resumed", 0)
+    computed = results["images"] - resumed
+    speed = f"{computed} in {results['seconds']:.1f} s ({computed / results['seconds']:.2f} images/s)"
+    table.add_row("images", f"{results['images']}: {resumed} of an interrupted run, {speed}" if resumed else speed)
     if results["windows_unreduced"]:
         table.add_row("windows", f"{results['windows_unreduced']} of {results['windows']} were not reduced")
     if not results["complete"]:
         of = f"{results['images']} of {results['images_total']} images"
         table.add_row("INCOMPLETE", f"only {of}: these are not the data set's scores", style="bold red")
     for name, text in profile_rows(results.get("profile", {})):
-        table.add_row(name, text)
-    table.add_row("results", str(output / "results.json"))
+        table.add_row(name, literal(text))
+    table.add_row("results", literal(output / "results.json"))
     return table
 
 

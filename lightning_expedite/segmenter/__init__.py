@@ -10,7 +10,7 @@ from .checkpoint import (
     read_protocol,
     save_segmenter,
 )
-from .model import Segmentation, Segmenter
+from .model import Segmentation, Segmenter, with_reducer
 
 __all__ = [
     "CONVENTIONS",
@@ -26,4 +26,5 @@ __all__ = [
     "read_checkpoint",
     "read_protocol",
     "save_segmenter",
+    "with_reducer",
 ]

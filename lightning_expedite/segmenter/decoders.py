@@ -50,7 +50,8 @@ class MaskTransformer(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Give the mask logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
         patches = self.proj_dec(patches)
-        tokens = torch.cat((patches, self.cls_emb.expand(len(patches), -1, -1)), dim=1)
+        # Sizes are read off shapes here and in reducers: len() would fix the number of images in an exported graph.
+        tokens = torch.cat((patches, self.cls_emb.expand(patches.shape[0], -1, -1)), dim=1)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.decoder_norm(tokens)

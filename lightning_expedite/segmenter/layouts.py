@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from .architecture import ConventionName
+from .soundness import require_dense
 
 State = dict[str, Tensor]
 
@@ -100,16 +101,36 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Layout:
     )
 
 
-def rename(state: Mapping[str, Tensor], layout: Layout) -> State:
-    """Give the state under this project's names, without the keys that no evaluation needs."""
-    renamed = {
-        _rename_key(key, layout.rename): value for key, value in state.items() if not re.match(layout.unused, key)
-    }
+def rename(state: Mapping[str, Tensor], layout: Layout, source: str) -> State:
+    """Give the state under this project's names, without the keys that no evaluation needs.
+
+    Raises:
+        CheckpointError: Two keys have the same meaning, a tensor is not dense, or a matrix is missing or none.
+    """
+    renamed: State = {}
+    for key, value in state.items():
+        if re.match(layout.unused, key):
+            continue
+        name = _rename_key(key, layout.rename)
+        if name in renamed:
+            raise CheckpointError(f"{source}: {key} and another key both stand for {name}; leave one of them out")
+        renamed[name] = value
+    require_dense(renamed, source)
     for key in layout.transposed:
-        renamed[key] = renamed[key].T.contiguous()
+        renamed[key] = _matrix(renamed, key, source).T.contiguous()
     for key in layout.flattened:
-        renamed[key] = renamed[key].flatten(1)
+        renamed[key] = _matrix(renamed, key, source)
     return renamed
+
+
+def _matrix(state: State, key: str, source: str) -> Tensor:
+    """Give a matrix, or a 1 x 1 convolution as a matrix."""
+    if key not in state:
+        raise CheckpointError(f"{source}: tensor {key} is missing; the file is incomplete")
+    value, shape = state[key], tuple(state[key].shape)
+    if len(shape) < 2 or any(side != 1 for side in shape[2:]):
+        raise CheckpointError(f"{source}: {key} has shape {shape}; it must be a matrix or a 1 x 1 convolution")
+    return value.flatten(1)
 
 
 def _rename_key(key: str, rules: tuple[tuple[str, str], ...]) -> str:

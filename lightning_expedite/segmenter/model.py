@@ -1,7 +1,10 @@
 """Segmenter: a timm ViT, a decoder, and an optional token reducer between and around them."""
 
+import copy
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +12,16 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ..protocol import Protocol
 from ..reducers.base import EncoderShape, Reducer, Reduction, TokenLayout
+from ..reducers.grouping import GroupRecorder
 from ..regions import region
 from .architecture import CONVENTIONS, Architecture, ConventionName
 from .decoders import DECODERS
+from .linear import pack_linear_layers
+
+if TYPE_CHECKING:
+    from .pretrained import ReducerChoice
 
 
 class Segmentation(NamedTuple):
@@ -29,6 +38,13 @@ class Segmenter(nn.Module):
         architecture: Sizes of the model.
         convention: ``"official"`` or ``"mmseg"``; see `Convention`.
         reducer: Token reducer, or ``None`` to run all tokens through all layers.
+        pack_weights: Whether linear layers keep packed copies of their weights for inference on a CPU
+            (`lightning_expedite.segmenter.linear`): faster, for two to three times the memory of the weights.
+
+    Attributes:
+        protocol: How the weights are to be evaluated, as far as their checkpoint says.
+        data_set: Name of the data set they were trained on, where the checkpoint says so.
+        classes: Names of the logits in their order, where they are stored with the weights.
 
     Raises:
         ReducerError: The reducer cannot apply to this architecture.
@@ -39,6 +55,7 @@ class Segmenter(nn.Module):
         architecture: Architecture,
         convention: ConventionName = "mmseg",
         reducer: Reducer | None = None,
+        pack_weights: bool = True,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -58,7 +75,108 @@ class Segmenter(nn.Module):
             norm_layer=partial(nn.LayerNorm, eps=self.convention.encoder_norm_eps),
         )
         self.decoder = DECODERS[architecture.decoder](architecture)
+        if pack_weights:
+            pack_linear_layers(self)
         self.reducer = reducer
+        self.protocol = Protocol()
+        self.data_set: str | None = None
+        self.classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        reducer: "ReducerChoice" = "stored",
+        convention: ConventionName | None = None,
+        revision: str | None = None,
+        weights_folder: str | Path | None = None,
+        pack_weights: bool = True,
+    ) -> "Segmenter":
+        """Load a model from a folder or from the Hugging Face hub. No code of a repository is ever run.
+
+        Args:
+            name_or_folder: A folder or file as `load_segmenter` takes it, the name of known weights, or ``owner/name``
+                of a model of the hub (``hf://owner/name@revision`` too).
+            reducer: ``"stored"``: the one that was stored, if any; ``None``: none; a reducer; or a class of reducers
+                that is not in this package, for the stored settings.
+            convention: ``"official"`` or ``"mmseg"``; by default the stored one.
+            revision: Branch, tag or commit of the hub's repository; the main branch by default.
+            weights_folder: Folder of downloaded known weights; models of the hub are kept in the hub's own cache.
+            pack_weights: See `Segmenter`.
+
+        Returns:
+            The model in eval mode.
+
+        Raises:
+            CheckpointError: The model is missing, damaged, another library's, or cannot be fetched.
+            ReducerError: The reducer cannot apply to this model.
+        """
+        from .pretrained import from_pretrained
+
+        return from_pretrained(name_or_folder, reducer, convention, revision, weights_folder, pack_weights)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        classes: Sequence[str] | None = None,
+        protocol: Protocol | None = None,
+        dtype: torch.dtype | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Store the model: ``model.safetensors``, ``config.json`` and a model card, ``README.md``.
+
+        Args:
+            folder: Where to write; made where missing. A ``README.md`` that is there stays as it is.
+            classes: Names of the classes in the order of the logits; by default those the model was loaded with.
+            protocol: Evaluation settings to store; by default those the model was loaded with.
+            dtype: Floating-point type of the stored weights; the model's own by default.
+            overwrite: Whether a model that is there already is replaced.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: There is a model already, or the folder cannot be written to.
+            ReducerError: The reducer's settings cannot be stored as JSON.
+            CheckpointError: There are not as many names as classes.
+        """
+        from .pretrained import save_pretrained
+
+        return save_pretrained(self, folder, classes, protocol, dtype, overwrite)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        message: str = "Segmenter stored with lightning_expedite",
+        classes: Sequence[str] | None = None,
+        protocol: Protocol | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> str:
+        """Send what `save_pretrained` writes to a repository of the Hugging Face hub, which is made where missing.
+
+        Args:
+            repository: ``owner/name``.
+            private: Whether a new repository is private; by default as the owner's settings say.
+            revision: Branch to write to, made where missing; the main branch by default.
+            message: Message of the commit.
+            classes: See `save_pretrained`.
+            protocol: See `save_pretrained`.
+            dtype: See `save_pretrained`.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            OutputError: The hub does not answer or refuses.
+        """
+        from .pretrained import push_to_hub
+
+        return push_to_hub(self, repository, private, revision, message, classes, protocol, dtype)
 
     @property
     def reducer(self) -> Reducer | None:
@@ -90,12 +208,19 @@ class Segmenter(nn.Module):
         logits = F.interpolate(self.segment_patches(images).logits, self.upsampled_size(height, width), mode="bilinear")
         return logits[..., :height, :width]
 
-    def segment_patches(self, images: Tensor) -> Segmentation:
-        """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches."""
+    def segment_patches(self, images: Tensor, recorder: GroupRecorder | None = None) -> Segmentation:
+        """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches.
+
+        Args:
+            images: The images.
+            recorder: Gets told which patches share a token, where the reducer knows how to tell.
+        """
         with region("embed"):
             tokens, grid = self.embed(images)
         layout = TokenLayout(*grid, prefix=self.architecture.prefix)
         reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
+        if recorder is not None:
+            reduction.recorder = recorder
         tokens = reduction.before(tokens)
         for layer, block in enumerate(self.encoder.blocks, start=1):
             with region(f"block {layer}"):
@@ -147,3 +272,18 @@ class Segmenter(nn.Module):
         patch = self.architecture.patch_size
         height, width = images.shape[-2:]
         return F.pad(images, (0, -width % patch, 0, -height % patch))
+
+
+def with_reducer(model: Segmenter, reducer: Reducer | None) -> Segmenter:
+    """Give a new model with another reducer, on the same weights; the given one stays as it is.
+
+    Args:
+        model: Any Segmenter.
+        reducer: Token reducer, or ``None`` to run all tokens through all layers.
+
+    Raises:
+        ReducerError: The reducer cannot apply to this model.
+    """
+    other = copy.copy(model)
+    other.reducer = reducer
+    return other

@@ -70,8 +70,12 @@ class _Shapes:
         return shape
 
     def count_blocks(self, part: str) -> int:
-        found = [re.match(rf"{part}\.blocks\.(\d+)\.", key) for key in self.state]
-        return 1 + max((int(match[1]) for match in found if match), default=-1)
+        found = [re.match(rf"{part}\.blocks\.([0-9]+)\.", key) for key in self.state]
+        indices = {match[1] for match in found if match}
+        missing = next((number for number in range(len(indices)) if str(number) not in indices), None)
+        if missing is not None:
+            raise CheckpointError(f"{self.source}: tensors of {part}.blocks.{missing} are missing, others go beyond it")
+        return len(indices)
 
 
 def _decoder_sizes(tensors: _Shapes) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """`variant.yml`: the sizes and evaluation settings that stand beside a checkpoint."""
 
+import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,20 @@ import yaml
 
 from ..errors import CheckpointError
 from ..protocol import Normalization, Protocol, usual_stride
+from ..user_files import read_yaml
 from .architecture import Architecture
 
 NORMALIZATIONS = ("vit", "deit")
+LARGEST = 1_000_000
+"""Of all sizes that a file may name: pixels, layers, heads or classes."""
+
+
+_SHORT = reprlib.Repr()  # a value of a damaged file may be of any length
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 class Section:
@@ -35,8 +48,8 @@ class Section:
     def whole(self, key: str) -> int | None:
         """Give a whole number of at least 1, or ``None`` where there is none."""
         value = self.values.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise self.error(key, "a whole number of at least 1")
+        if value is not None and not _is_size(value):
+            raise self.error(key, f"a whole number from 1 to {LARGEST:,}")
         return value
 
     def size(self, key: str) -> tuple[int, int] | None:
@@ -45,8 +58,8 @@ class Section:
         pair = [value, value] if isinstance(value, int) else value
         if pair is None:
             return None
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
-            raise self.error(key, "one or two whole numbers of at least 1")
+        if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_size, pair)):
+            raise self.error(key, f"one or two whole numbers from 1 to {LARGEST:,}")
         return pair[0], pair[1]
 
     def choice(self, key: str, options: tuple[Any, ...]) -> Any:
@@ -58,7 +71,20 @@ class Section:
 
     def error(self, key: str, wanted: str) -> CheckpointError:
         """Make the error of a value that is not what it has to be."""
-        return CheckpointError(f"{self.place}: {key} is {self.values.get(key)!r}; it must be {wanted}")
+        return CheckpointError(f"{self.place}: {key} is {_SHORT.repr(self.values.get(key))}; it must be {wanted}")
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file.
+
+    Raises:
+        CheckpointError: What is there is none, such as a link to nothing: it must not pass for an absent file.
+    """
+    if path.is_file():
+        return True
+    if os.path.lexists(path):
+        raise CheckpointError(f"{path} is no file, or a link to none; restore it from where it came, or remove it")
+    return False
 
 
 def read_variant(path: Path) -> Section:
@@ -67,10 +93,10 @@ def read_variant(path: Path) -> Section:
     Raises:
         CheckpointError: The file is no YAML mapping.
     """
-    if not path.is_file():
+    if not is_there(path):
         return Section(str(path), {})
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} is no readable YAML ({reason}); restore it from where it came") from error
@@ -95,6 +121,12 @@ def protocol_of(variant: Section) -> Protocol:
         stride=stride,
         normalization=normalization,
     )
+
+
+def data_set_of(variant: Section) -> str | None:
+    """Give the name of the data set that a variant says its weights were trained on."""
+    name = variant.section("dataset_kwargs").values.get("dataset")
+    return name if isinstance(name, str) else None
 
 
 def variant_of(architecture: Architecture, protocol: Protocol) -> dict[str, Any]:

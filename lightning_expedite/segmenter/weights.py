@@ -1,25 +1,22 @@
 """The published weights: their names, where they come from, and where they lie on disk."""
 
-import hashlib
-import http.client
 import os
-import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..files import whole_file
 from ..protocol import Protocol
+from ..user_files import expand_home
 from .architecture import Architecture
+from .downloads import NoAnswerError, download
 
 WEIGHTS_VARIABLE = "LIGHTNING_EXPEDITE_WEIGHTS"
+DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parents[1] / "assets" / "demo_segmenter"
 _OFFICIAL = "https://www.rocq.inria.fr/cluster-willow/rstrudel/segmenter/checkpoints"
 _MMSEG = "https://download.openmmlab.com/mmsegmentation/v0.5/segmenter"
 CHECKPOINT_FILE = "checkpoint.pth"
 VARIANT_FILE = "variant.yml"
-_TIMEOUT_S = 20.0
 
 _ADE_640 = Protocol(short_side=640, long_side=2560, window=640, stride=640)
 _ADE_640_MMSEG = Protocol(short_side=640, long_side=2560, window=640, stride=608)
@@ -144,7 +141,7 @@ KNOWN_WEIGHTS: dict[str, KnownWeights] = {
 def weights_folder(folder: str | Path | None = None) -> Path:
     """Give the folder of downloaded weights: the argument, the environment variable, or the user's cache."""
     chosen = folder or os.environ.get(WEIGHTS_VARIABLE) or Path("~/.cache/lightning_expedite/weights")
-    return Path(chosen).expanduser()
+    return expand_home(chosen)
 
 
 def known_weights(checkpoint: str) -> KnownWeights | None:
@@ -152,26 +149,37 @@ def known_weights(checkpoint: str) -> KnownWeights | None:
     return None if Path(checkpoint).exists() else KNOWN_WEIGHTS.get(checkpoint)
 
 
+def is_here(checkpoint: str) -> bool:
+    """Tell whether a name is a path that exists or a known name."""
+    return expand_home(checkpoint).exists() or checkpoint == "demo" or checkpoint in KNOWN_WEIGHTS
+
+
 def resolve_checkpoint(checkpoint: str | Path, folder: str | Path | None = None) -> Path:
     """Turn a path or a known name into a path on disk, downloading where needed.
 
     Args:
-        checkpoint: A file, a folder, ``"demo"`` for the bundled model, or a name of `KNOWN_WEIGHTS`.
+        checkpoint: A file, a folder, ``"demo"`` for the bundled model, a name of `KNOWN_WEIGHTS`, or
+            ``hf://owner/name`` (``hf://owner/name@revision``) for a model of the Hugging Face hub.
         folder: Folder of downloaded weights; see `weights_folder`.
 
     Raises:
         CheckpointError: There is no such path or name, or the weights are not here and cannot be fetched.
     """
-    path = Path(checkpoint).expanduser()
+    if str(checkpoint).startswith("hf://"):
+        from .hub import fetch, hub_reference  # only here: it reads checkpoints' configs, as this module's users do
+
+        return fetch(hub_reference(str(checkpoint)))
+    path = expand_home(checkpoint)
     if path.exists():
         return path
-    if str(checkpoint) == "demo":
+    if str(checkpoint) == DEMO:
         return DEMO_FOLDER
     known = KNOWN_WEIGHTS.get(str(checkpoint))
     if known is None:
         raise CheckpointError(
             f"checkpoint {str(checkpoint)!r} is neither a path nor a known name; known names are demo, "
             + ", ".join(KNOWN_WEIGHTS)
+            + "; models of the Hugging Face hub are named hf://owner/name"
         )
     place = weights_folder(folder) / known.name
     for file, url in known.files:
@@ -182,54 +190,14 @@ def resolve_checkpoint(checkpoint: str | Path, folder: str | Path | None = None)
 
 def _fetch(known: KnownWeights, url: str, target: Path) -> None:
     sha256 = known.sha256 if target.name == CHECKPOINT_FILE else None
+    files = " and ".join(file for file, _ in known.files)
+    hints = f"Put {files} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/."
+    if known.alternative:
+        hints += f" Weights for the same data set: --model.checkpoint {known.alternative}."
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        digest = download(url, target, lambda found: not sha256 or found.startswith(sha256))
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        files = " and ".join(file for file, _ in known.files)
-        hints = f"Put {files} into {target.parent}, or set {WEIGHTS_VARIABLE} to the folder that holds {known.name}/."
-        if known.alternative:
-            hints += f" Weights for the same data set: --model.checkpoint {known.alternative}."
-        raise CheckpointError(
-            f"weights {known.name} are not on this machine and {url} does not answer ({reason}). {hints}"
-        ) from error
-    if digest is None:
-        raise CheckpointError(f"{url}: the checksum differs from {known.sha256}...; nothing was kept, try again")
-
-
-def download(url: str, target: Path, accept: Callable[[str], bool]) -> str | None:
-    """Download a file with a progress bar; it appears whole or not at all.
-
-    Args:
-        url: An HTTPS address (or ``file:``, for tests).
-        target: Where the file is to stand.
-        accept: Told the SHA-256; the file is kept where it answers true.
-
-    Returns:
-        The SHA-256, or ``None`` where it was not accepted.
-
-    Raises:
-        OSError: The host does not answer or the disk is full.
-    """
-    from rich.progress import wrap_file
-
-    sha256 = hashlib.sha256()
-    try:
-        with whole_file(target) as stream, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
-            length = int(answer.headers.get("Content-Length") or 0)
-            with wrap_file(answer, total=length, description=f"{target.parent.name}/{target.name}") as body:
-                while block := body.read(1 << 20):
-                    sha256.update(block)
-                    stream.write(block)
-            if length and stream.tell() != length:
-                raise ConnectionError(f"{url} broke off after {stream.tell()} of {length} bytes")
-            if not accept(sha256.hexdigest()):
-                raise _RefusedError
-    except _RefusedError:
-        return None
-    return sha256.hexdigest()
-
-
-class _RefusedError(Exception):
-    """Leaves the block that writes a file, so that nothing is kept."""
+        download(url, target, sha256)
+    except NoAnswerError as error:
+        raise CheckpointError(f"weights {known.name} are not on this machine and {error}. {hints}") from error
+    except OSError as error:
+        reason = f"{target} cannot be written: {error.strerror or error}"
+        raise CheckpointError(f"weights {known.name} are not on this machine and {reason}. {hints}") from error

@@ -1,0 +1,46 @@
+"""Where loggers write that are named on the command line without a place."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+OPTION = "--trainer.logger"
+HERE = "<output>"
+"""Stands in a logger's settings for the run's folder: Lightning's file loggers ask for a place when they are named."""
+
+_FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
+_PLACES = (f"{OPTION}.save_dir", f"{OPTION}.init_args.save_dir")
+_ELSEWHERE = "."  # W&B's own default
+
+
+def with_place(words: list[str]) -> list[str]:
+    """Put the run's folder behind a file logger that is named alone on the command line."""
+    if any(word.partition("=")[0] in _PLACES for word in words):
+        return words
+    placed: list[str] = []
+    for number, word in enumerate(words):
+        placed.append(word)
+        name = word.partition("=")[2] if word.startswith(f"{OPTION}=") else word
+        named = word.startswith(f"{OPTION}=") or (number > 0 and words[number - 1] == OPTION)
+        kind = name.rpartition(".")[2]
+        if named and kind in _FILE_LOGGERS:
+            placed += [
+                f"{OPTION}.save_dir={HERE}",
+                f"{OPTION}.name=",
+                f"{OPTION}.version={kind.removesuffix('Logger').lower()}",
+            ]
+    return placed
+
+
+def place_loggers(trainer: Any, output: Path) -> None:
+    """Set the folder of loggers that were told none, in the trainer's parsed settings."""
+    loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
+    for settings in _settings(loggers):
+        if settings.get("save_dir") in (HERE, _ELSEWHERE):
+            settings["save_dir"] = str(output)
+
+
+def _settings(loggers: Iterable[Any]) -> Iterable[Any]:
+    for logger in loggers:
+        if hasattr(logger, "get") and logger.get("init_args") is not None:
+            yield logger["init_args"]

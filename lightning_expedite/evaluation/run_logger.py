@@ -1,0 +1,179 @@
+"""What loggers get of a test run beside its numbers: settings, the table of classes, and pictures of a few images."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger
+
+from ..data.samples import Sample
+from ..errors import ConfigError
+from ..metrics import SUMMARY
+from ..reporting.overlay import Image, overlay_labels
+from ..reporting.strips import mark, strip
+from ..reporting.text import markdown
+from .finite import require_finite
+from .inference import SlidingWindow, run_windows
+from .module import SegmenterModule, views_of
+from .results import describe_scores
+
+TABLE_COLUMNS = ("class", "IoU %", "Acc %", "labelled pixels")
+
+
+class RunLogger(Callback):
+    """Gives the trainer's loggers the settings, the scores of each class and, if wanted, pictures, from one process.
+
+    A logger with tables gets a table, one with texts the table as text, and any other the numbers. Pictures are made
+    after everything was measured, one image at a time, so that neither times nor memory of the run contain them.
+
+    Args:
+        config: The resolved settings as YAML.
+        images: How many images of the data set to show, the first ones.
+        changes: Whether to mark the pixels that are labelled otherwise without the reducer.
+    """
+
+    def __init__(self, config: str, images: int = 0, changes: bool = False) -> None:
+        self.config = config
+        self.images = images
+        self.changes = changes
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, before any work, whether a logger takes the pictures.
+
+        Raises:
+            ConfigError: None does.
+        """
+        if self.images and trainer.is_global_zero and not any(map(takes_pictures, trainer.loggers)):
+            raise ConfigError(
+                "--log_images: no logger of this run takes pictures; "
+                "give --trainer.logger TensorBoardLogger or WandbLogger"
+            )
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log everything."""
+        assert isinstance(pl_module, SegmenterModule)
+        assert pl_module.result is not None
+        if not trainer.is_global_zero or not trainer.loggers:
+            return
+        settings: dict[str, Any] = yaml.safe_load(self.config)
+        classes = class_rows(describe_scores(pl_module.result, trainer.datamodule.classes))  # type: ignore[attr-defined]
+        for logger in trainer.loggers:
+            log_settings(logger, settings, {name: float(pl_module.result[name]) for name in SUMMARY})
+            log_classes(logger, classes)
+        self._log_pictures(trainer, pl_module)
+
+    def _log_pictures(self, trainer: Trainer, module: SegmenterModule) -> None:
+        loggers = [logger for logger in trainer.loggers if self.images and takes_pictures(logger)]
+        loader: Any = trainer.test_dataloaders
+        for index in range(min(self.images, len(loader.dataset)) if loggers else 0):
+            sample: Sample = loader.dataset[index]
+            picture, caption = draw_sample(trainer, module, sample, self.changes)
+            for logger in loggers:
+                log_picture(logger, f"images/{sample['name']}", picture, caption)
+
+
+def draw_sample(trainer: Trainer, module: SegmenterModule, sample: Sample, changes: bool) -> tuple[Image, str]:
+    """Draw an image, its label and its prediction side by side, and what the reducer changed, if wanted.
+
+    Returns:
+        The picture, RGB ``(H, W, 3)``, and its caption.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    image: Image = data.read_image(sample["index"])
+    assert sample["label"] is not None, "test data have labels"
+    assert module.sliding_window is not None
+    labels = label_sample(trainer, module, sample, module.sliding_window)
+    panels = [image, *(overlay_labels(image, one, data.palette) for one in (sample["label"].numpy(), labels))]
+    caption = f"{sample['name']}: image, label, prediction"
+    if changes and module.reducer is not None:
+        unreduced = label_unreduced(trainer, module, sample)
+        panels.append(mark(image, labels != unreduced))
+        caption += f", changed by the reducer ({np.mean(labels != unreduced):.2%})"
+    return strip(panels), caption
+
+
+def label_sample(
+    trainer: Trainer, module: SegmenterModule, sample: Sample, sliding_window: SlidingWindow
+) -> NDArray[np.int64]:
+    """Label an image ``(H, W)`` outside a test step, with the trainer's precision and on its device."""
+    assert module.model is not None
+    plugin = trainer.precision_plugin
+    batch = trainer.strategy.batch_to_device(plugin.convert_input([sample]), module.device)
+    views = views_of(batch[0])
+    with torch.inference_mode(), plugin.test_step_context():
+        prediction = sliding_window.predict(module.model, views, (sample["size"][0], sample["size"][1]))
+        labels: NDArray[np.int64] = prediction.labels.cpu().numpy()
+        require_finite(prediction.finite, module.model, views, sliding_window, sample["name"])
+    return labels
+
+
+def label_unreduced(trainer: Trainer, module: SegmenterModule, sample: Sample) -> NDArray[np.int64]:
+    """Label an image without the module's reducer, uncompiled: what is compiled contains it."""
+    assert module.model is not None
+    assert module.sliding_window is not None
+    reducer, module.model.reducer = module.model.reducer, None
+    try:
+        return label_sample(trainer, module, sample, replace(module.sliding_window, forward=run_windows))
+    finally:
+        module.model.reducer = reducer
+
+
+def class_rows(scores: dict[str, Any]) -> list[list[Any]]:
+    """Give the rows of the table of classes; see `TABLE_COLUMNS`."""
+    return [
+        [row["name"], row["IoU"], row["Acc"], label]
+        for row, label in zip(scores["per_class"], scores["label"], strict=True)
+    ]
+
+
+def log_settings(logger: Any, settings: dict[str, Any], scores: dict[str, float]) -> None:
+    """Give a logger the settings, and the scores with them where it compares runs by both, as TensorBoard does."""
+    if "metrics" in inspect.signature(logger.log_hyperparams).parameters:
+        logger.log_hyperparams(settings, {f"compare/{name}": score for name, score in scores.items()})
+    else:
+        logger.log_hyperparams(settings)
+
+
+def takes_pictures(logger: Logger) -> bool:
+    """Tell whether a logger takes pictures: as W&B's does by a method, as TensorBoard's does by its writer."""
+    return hasattr(logger, "log_image") or hasattr(_writer(logger), "add_image")
+
+
+def log_picture(logger: Any, name: str, picture: Image, caption: str) -> None:
+    """Give a logger an RGB picture ``(H, W, 3)``."""
+    if hasattr(logger, "log_image"):
+        logger.log_image(name, [picture], caption=[caption])
+    else:
+        _writer(logger).add_image(name, picture, dataformats="HWC")
+        _writer(logger).add_text(f"{name}/caption", markdown(caption))
+
+
+def log_classes(logger: Any, rows: Sequence[Sequence[Any]]) -> None:
+    """Give a logger the scores of all classes, in the richest form that it takes."""
+    if hasattr(logger, "log_table"):
+        logger.log_table("classes", columns=list(TABLE_COLUMNS), data=[list(row) for row in rows])
+    elif hasattr(_writer(logger), "add_text"):
+        _writer(logger).add_text("classes", markdown_table(rows))
+    else:
+        logger.log_metrics({f"IoU/{name}": iou for name, iou, _, _ in rows if iou is not None})
+        logger.log_metrics({f"Acc/{name}": acc for name, _, acc, _ in rows if acc is not None})
+
+
+def markdown_table(rows: Sequence[Sequence[Any]]) -> str:
+    """Write the table of classes as Markdown, which TensorBoard renders."""
+    lines = [TABLE_COLUMNS, ("---", *["---:"] * (len(TABLE_COLUMNS) - 1)), *map(_cells, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(row: Sequence[Any]) -> list[str]:
+    return ["-" if cell is None else f"{cell:.2f}" if isinstance(cell, float) else markdown(cell) for cell in row]
+
+
+def _writer(logger: Any) -> Any:
+    return getattr(logger, "experiment", None)

@@ -1,0 +1,116 @@
+"""Writing a model to a file that other programs run."""
+
+import copy
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import __version__
+from ..data.transforms import STATISTICS
+from ..errors import ExportError
+from ..files import write_atomically
+from ..protocol import Normalization
+from ..segmenter.model import Segmenter
+from ..segmenter.stored_reducer import store_reducer
+from .capture import INPUT, OUTPUT, Batch, WindowPass, capture, refuse_content_dependent
+from .checking import check_file
+from .formats import FORMATS, FormatName
+
+EXPORT_FILE = "export.json"
+BATCH_SIZES = (1, 2, 3, 8)  # that a file for any number of windows is checked at
+
+
+def export(
+    model: Segmenter,
+    output: str | Path,
+    crops: Tensor,
+    *,
+    format: FormatName = "torch",
+    batch: Batch = "dynamic",
+    upsample: bool = False,
+    normalization: Normalization | None = None,
+) -> dict[str, Any]:
+    """Write a model's pass over windows, with its reducer, as a file that runs without this package.
+
+    The file takes normalised windows ``images`` ``(B, 3, H, W)`` in float32, of one size, and gives ``logits``. It is
+    read back and compared with the model on the crops before it appears in ``output``.
+
+    Args:
+        model: The model; it stays as it is.
+        output: Folder to write ``model.pt2`` or ``model.onnx``, and ``export.json``, to; files there are replaced.
+        crops: Normalised windows of real images, ``(n, 3, H, W)``: the file is made for their size and checked on them.
+        format: ``"torch"`` for ``torch.export.load``, ``"onnx"`` for ONNX Runtime and others.
+        batch: Number of windows at once, or ``"dynamic"`` for any.
+        upsample: Whether the file gives logits for every pixel, ``(B, K, H, W)``, or, by default, for every patch,
+            ``(B, K, rows, columns)``, as sliding windows take them.
+        normalization: Pixel statistics to name in ``export.json``; by default those of the model's protocol.
+
+    Returns:
+        The content of ``export.json``: input, output, model, reducer, and the check's figures.
+
+    Raises:
+        ExportError: The reducer's shapes depend on content, a package is missing, an operator has no counterpart in the
+            format, or the file does not compute what the model does; nothing is kept then.
+    """
+    if format not in FORMATS:
+        raise ExportError(f"format is {format!r}: it must be one of {', '.join(FORMATS)}")
+    if batch != "dynamic" and batch < 1:
+        raise ExportError(f"batch is {batch}: it must be dynamic or 1 or more")
+    if crops.ndim != 4 or crops.shape[1] != 3 or 0 in crops.shape:
+        raise ExportError(f"crops have shape {tuple(crops.shape)}: they must be (n, 3, H, W), n at least 1")
+    chosen = FORMATS[format]
+    chosen.require_packages()
+    refuse_content_dependent(model)
+    crops = crops.detach().to("cpu", torch.float32)
+    window_pass = WindowPass(copy.deepcopy(model).to("cpu", torch.float32), upsample).eval()
+    program = capture(window_pass, crops, batch)
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix=".export") as temporary, torch.no_grad():
+        path = Path(temporary) / chosen.file
+        chosen.write(program, path)
+        check = check_file(chosen.open(path), window_pass, crops, [batch] if batch != "dynamic" else list(BATCH_SIZES))
+        report = {
+            "kind": "export",
+            "format": format,
+            "file": chosen.file,
+            **_describe(window_pass, crops, batch, normalization or model.protocol.normalization),
+            "check": check,
+            "versions": {"lightning_expedite": __version__, **chosen.versions()},
+        }
+        for file in Path(temporary).iterdir():
+            file.replace(output / file.name)
+    write_atomically(output / EXPORT_FILE, (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    return report
+
+
+def _describe(window_pass: WindowPass, crops: Tensor, batch: Batch, normalization: Normalization) -> dict[str, Any]:
+    model = window_pass.model
+    mean, deviation = (statistic.tolist() for statistic in STATISTICS[normalization])
+    shape = window_pass(crops[:1]).shape[1:]
+    reducer = None if model.reducer is None else store_reducer(model.reducer)
+    number = "batch" if batch == "dynamic" else batch
+    return {
+        "input": {
+            "name": INPUT,
+            "shape": [number, *crops.shape[1:]],
+            "dtype": "float32",
+            "channels": "RGB, 0 to 255, minus mean, divided by deviation",
+            "normalization": {"name": normalization, "mean": mean, "deviation": deviation},
+        },
+        "output": {
+            "name": OUTPUT,
+            "shape": [number, *shape],
+            "dtype": "float32",
+            "resolution": "pixels" if window_pass.upsample else "patches",
+        },
+        "model": {"architecture": asdict(model.architecture), "convention": model.convention.name},
+        "protocol": asdict(model.protocol),
+        "classes": model.classes,
+        "reducer": reducer and {"class": reducer.name, "settings": reducer.settings},
+    }

@@ -1,0 +1,105 @@
+"""Texts that come from files, made safe for where they are written; and numbers as they are shown."""
+
+import unicodedata
+from collections.abc import Iterable
+
+MISSING = "–"
+LONGEST = 120  # characters of a name; texts made of names may be longer
+_ANY = 100_000
+_MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_{}[]#|~$@"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "[": "{[}",  # behind the end of a row a bracket would open an option
+    "]": "{]}",
+    "-": "{-}",  # else two of them become a dash
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "≤": r"$\leq$",
+}
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c ", "\u030c": "v "}
+
+
+def plain(text: object, limit: int = LONGEST) -> str:
+    """Bring a text from a file into one line of visible characters, shortened where it is longer than ``limit``."""
+    visible = "".join(sign if sign.isprintable() else " " for sign in str(text))
+    return shortened(" ".join(visible.split()), limit)
+
+
+def visible(text: object) -> str:
+    """Give a text with a sign in place of each that cannot be seen, which a terminal would take for a command."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut a text that is longer than ``limit`` characters, and show that it was."""
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+
+
+def markdown(text: object) -> str:
+    """Write a text so that Markdown and the HTML inside it take nothing in it for markup."""
+    return plain(text, _ANY).translate(_MARKDOWN).replace("://", ":\\//")  # else an address becomes a link
+
+
+def latex(text: object) -> str:
+    """Write a text so that LaTeX sets it as it is, with any engine.
+
+    Letters with common accents become commands; what has no such form is given by its code point.
+    """
+    return "".join(_latex_sign(sign) for sign in plain(text, _ANY))
+
+
+def csv_cell(value: object) -> object:
+    """Write a text so that a spreadsheet does not take it for a formula; numbers are left alone."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = plain(value, _ANY)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Make a row of a table from cells that are Markdown already."""
+    return f"| {' | '.join(cells)} |"
+
+
+def number(value: float | None, form: str) -> str:
+    """Show a number; one that there is not as a dash."""
+    return MISSING if value is None else format(value, form)
+
+
+def digits(value: float | None) -> str:
+    """Show a number with four significant digits, large ones in full."""
+    if value is None:
+        return MISSING
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
+
+
+def signed(value: float | None, form: str = ".2f") -> str:
+    """Show a difference with its sign; what rounds to nothing has none."""
+    if value is None:
+        return MISSING
+    text = format(abs(value), form)
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def _latex_sign(sign: str) -> str:
+    if sign in _LATEX:
+        return _LATEX[sign]
+    if sign.isascii():
+        return sign
+    if sign == "…":
+        return r"\ldots{}"
+    parts = unicodedata.normalize("NFD", sign)
+    if len(parts) == 2 and parts[0].isascii() and parts[0].isalpha() and parts[1] in _ACCENTS:
+        return f"\\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
+    return f"U+{ord(sign):04X}"

@@ -1,0 +1,79 @@
+"""What tests of interrupted runs share."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from small_run import make_config, make_data
+
+from lightning_expedite.evaluation.journal import read_journal
+
+TESTS = Path(__file__).parent
+COUNTS = ("images", "images_total", "complete", "windows", "windows_unreduced", "scores", "per_class")
+COUNTS += ("intersection", "union", "prediction", "label")
+IMAGES = 5
+
+
+def outcome(output):
+    return json.loads((output / "results.json").read_text()), (output / "images.jsonl").read_text()
+
+
+def same_counts(output, whole):
+    (results, rows), (expected, expected_rows) = outcome(output), outcome(whole)
+    assert rows == expected_rows
+    for name in COUNTS:
+        assert results[name] == expected[name]
+    return results
+
+
+def interrupt(run, stop, config, output, images=2, command="test"):
+    stop(images)
+    status, _, err = run(command, "--config", config, "--output", output)
+    assert status == 1
+    assert "--resume true goes on" in err
+    assert len(read_journal(Path(output) / f"unfinished_{command}").records) == images
+
+
+def slow_config(folder, seconds):
+    """A config whose images take so long, and the environment for a process that reads it."""
+    content = yaml.safe_load(make_config(make_data(folder, count=IMAGES)).read_text())
+    content["data"]["class_path"] = "slow_data.SlowFolder"
+    config = folder / "slow.yaml"
+    config.write_text(yaml.safe_dump(content))
+    inherited = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
+    paths = os.pathsep.join((str(TESTS.parent), str(TESTS)))
+    more = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "SLOW_DATA_SECONDS": str(seconds)}
+    return config, {**inherited, **more}
+
+
+def start(config, environment, output, *words, command="test"):
+    words = [sys.executable, "-m", "lightning_expedite", command, "--config", config, "--output", output, *words]
+    return subprocess.Popen(
+        [str(word) for word in words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_images(process, output, count, seconds=90, command="test"):
+    """Wait until so many images are finished."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if len(read_journal(output / f"unfinished_{command}").records) >= count:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} images within {seconds} s")
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

@@ -1,0 +1,216 @@
+"""Nothing that is downloaded or read is executed: neither by loaders, nor by a call that somebody adds one day."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from fake_hub import FakeHub
+from source_rules import imports_by_name, violations
+from tiny import tiny_model
+
+from lightning_expedite import Segmenter, load_segmenter
+from lightning_expedite.choosing.counting import make_reducer
+from lightning_expedite.errors import CheckpointError, ExpediteError
+from lightning_expedite.reducers import ToMe
+from lightning_expedite.segmenter.hub import hub_reference
+
+pytestmark = pytest.mark.promise("no-code")
+ROOT = Path(__file__).parents[1]
+SOURCES = [
+    path for name in ("lightning_expedite", "scripts", "benchmarks", "docs") for path in (ROOT / name).rglob("*.py")
+]
+# Reads the members of a checkpoint to compare their checksums, and writes none of them anywhere.
+CHECKED_ARCHIVES = ("lightning_expedite/segmenter/archives.py", "zipfile.ZipFile")
+# Modules whose name is computed: of this package, of packages that it needs, or of a class that the user's own config
+# names and that is then required to be a reducer. The name never comes from a checkpoint or from the hub.
+COMPUTED = {
+    "lightning_expedite/__init__.py",
+    "lightning_expedite/cli.py",
+    "lightning_expedite/choosing/counting.py",
+    "lightning_expedite/choosing/search.py",
+    "lightning_expedite/commands/help_texts.py",
+    "lightning_expedite/commands/values.py",
+    "lightning_expedite/data/__init__.py",
+    "lightning_expedite/exporting/formats.py",
+    "lightning_expedite/profiling/__init__.py",
+    "lightning_expedite/reducers/__init__.py",
+    "lightning_expedite/reporting/benchmark_tables.py",
+    "lightning_expedite/sweeping/resolving.py",
+}
+
+
+def test_no_source_runs_what_a_file_says(figure):
+    found = {(str(path.relative_to(ROOT)), name) for path in SOURCES for _, name in violations(path.read_text())}
+    assert found == {CHECKED_ARCHIVES}
+    assert len(SOURCES) > 150
+    figure("source files searched for calls that run code", len(SOURCES))
+
+
+def test_modules_of_computed_names_are_imported_in_known_places_alone():
+    found = {str(path.relative_to(ROOT)) for path in SOURCES if list(imports_by_name(path.read_text()))}
+    assert found == COMPUTED
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval(text)",
+        "exec(text)",
+        "import os\nos.system(text)",
+        "from os import popen\npopen(text)",
+        "import subprocess\nsubprocess.run(text, shell=True)",
+        "import subprocess as s\ns.Popen(text, shell=flag)",
+        "import pickle\npickle.load(stream)",
+        "from pickle import loads as read\nread(content)",
+        "import torch\ntorch.load(path)",
+        "import torch\ntorch.load(path, weights_only=False)",
+        "import torch as t\nt.load(path, weights_only=flag)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "from yaml import unsafe_load\nunsafe_load(text)",
+        "import tarfile\ntarfile.open(path)",
+        "from zipfile import ZipFile\nZipFile(path)",
+        "archive.extractall(folder)",
+        "import shutil\nshutil.unpack_archive(path)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "import jinja2\njinja2.Environment()",
+        "import jinja2\njinja2.Environment(autoescape=False)",
+        "import urllib.request\nurllib.request.urlopen(url)",
+    ],
+)
+def test_the_search_finds(line):
+    assert [number for number, _ in violations(line)] == [len(line.splitlines())]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import torch\ntorch.load(path, weights_only=True)",
+        "import numpy as np\nnp.load(path)\nnp.load(path, allow_pickle=False)",
+        "import yaml\nyaml.safe_load(text)",
+        "import subprocess\nsubprocess.run([text])",
+        "model.eval()",
+        "import re\nre.compile(text)",
+        "import jinja2\njinja2.Environment(autoescape=True)",
+    ],
+)
+def test_the_search_lets_pass(line):
+    assert list(violations(line)) == []
+
+
+# --- The hub -----------------------------------------------------------------------------------------
+
+
+class Evil:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A repository in which every file but the two that are needed would leave a mark; gives hub and mark."""
+    hub = FakeHub(tmp_path / "hub").install(monkeypatch)
+    tiny_model(ToMe(0.3)).push_to_hub("owner/name")
+    place, mark = hub.place("owner/name"), tmp_path / "mark"
+    code = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
+    for name in (
+        "__init__.py",
+        "modeling.py",
+        "modeling_segmenter.py",
+        "setup.py",
+        "handler.py",
+        "ToMe.py",
+        "config.py",
+    ):
+        (place / name).write_text(code)
+    for name in ("checkpoint.pth", "pytorch_model.bin", "model.pkl", "training_args.bin"):
+        (place / name).write_bytes(pickle.dumps(Evil(mark)))
+    return hub, mark
+
+
+def edit_config(hub, change):
+    path = hub.place("owner/name") / "config.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_of_a_repository_the_two_files_alone_are_fetched_and_nothing_runs(hostile, monkeypatch, tmp_path):
+    hub, mark = hostile
+    monkeypatch.chdir(hub.place("owner/name"))  # where a module of the repository could be imported by its name
+    edit_config(hub, lambda content: content.update(auto_map={"AutoModel": "modeling.Model"}, architectures=["Model"]))
+    assert repr(Segmenter.from_pretrained("owner/name").reducer) == "ToMe(ratio=0.3)"
+    assert {name for _, _, name in hub.fetched} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "hub/cache").rglob("*.*")} == {"config.json", "model.safetensors"}
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["handler.Evil", "os.system", "builtins.exec", "lightning_expedite.reducers.ToMe", "Evil"]
+)
+def test_a_reducer_that_a_config_names_is_never_imported(hostile, name, monkeypatch):
+    hub, mark = hostile
+    monkeypatch.chdir(hub.place("owner/name"))
+    edit_config(
+        hub, lambda content: content["reducer"].update({"class": name, "settings": {"command": f"touch {mark}"}})
+    )
+    with pytest.raises(CheckpointError, match=re.escape(f"class is '{name}', which is no reducer of this package")):
+        Segmenter.from_pretrained("owner/name")
+    assert not mark.exists()
+
+
+def test_weights_that_are_a_pickle_in_disguise_are_refused(hostile):
+    hub, mark = hostile
+    (hub.place("owner/name") / "model.safetensors").write_bytes(pickle.dumps(Evil(mark)))
+    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
+        load_segmenter("hf://owner/name")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pth", "model.bin", "weights.pkl"])
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_is_not_run(tmp_path, name):
+    torch.save({"model": {"weight": torch.zeros(1)}, "extra": Evil(tmp_path / "mark")}, tmp_path / name)
+    with pytest.raises(CheckpointError, match="never executed"):
+        load_segmenter(tmp_path / name)
+    assert not (tmp_path / "mark").exists()
+
+
+OUTSIDE = ("../name", "owner/..", "./name", "owner/.name", "owner/na..me", "-o/name", "öwner/name", "owner/name@v1\n")
+OUTSIDE += ("owner/name@../../refs", "owner/name@a/../b", "owner/name@/etc/passwd", "owner/name@-v", "owner/name@.git")
+
+
+@pytest.mark.parametrize("text", [*OUTSIDE, "owner/name@a//b"])
+def test_names_that_lead_out_of_the_cache_are_refused(text, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(CheckpointError, match="write hf://owner/name"):
+        hub_reference(text)
+    with pytest.raises(CheckpointError):
+        load_segmenter(f"hf://{text}")
+
+
+def test_a_revision_that_leads_out_of_the_cache_is_refused(hostile):
+    with pytest.raises(CheckpointError, match="write hf://owner/name"):
+        Segmenter.from_pretrained("owner/name", revision="../../main")
+
+
+# --- Results -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["os.system", "pathlib.Path", "builtins.exec", "lightning_expedite.files.write_atomically"]
+)
+def test_what_a_result_names_is_called_only_where_it_is_a_reducer(path, tmp_path):
+    spec = {"class_path": path, "init_args": {"command": f"touch {tmp_path / 'mark'}"}}
+    with pytest.raises(ExpediteError, match="is no reducer"):
+        make_reducer(spec)
+    assert not (tmp_path / "mark").exists()
+    assert repr(make_reducer({"class_path": "ToMe", "init_args": {"ratio": 0.3}})) == "ToMe(ratio=0.3)"

@@ -1,0 +1,238 @@
+"""Models as folders: what is stored is what is loaded, and nothing in a folder is executed."""
+
+import json
+
+import pytest
+import torch
+from stored_models import OFFICIAL
+from tiny import noise, tiny_model
+
+from lightning_expedite import Segmenter, load_segmenter
+from lightning_expedite.errors import CheckpointError, OutputError, ReducerError
+from lightning_expedite.protocol import Protocol
+from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
+from lightning_expedite.segmenter import Architecture, convert_checkpoint, read_protocol
+
+CLASSES = ("sky", "wall", "tree", "road | path", "door")
+PROTOCOL = Protocol(short_side=60, long_side=240, window=64, stride=48, normalization="deit")
+REDUCERS = {
+    "none": None,
+    "ours": TokenClustering(2, (4, 6), iterations=3, temperature=0.5),
+    "evit": EViT([3, 2], 0.6, fuse_token=False),
+    "tome": ToMe(0.3),
+    "act": ACT(4, seed=7),
+}
+
+
+class Halved(ToMe):
+    """A reducer that is not in the package."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(share / 2)
+        self.share = share
+
+
+class Forgetful(ToMe):
+    """A reducer that does not keep its argument."""
+
+    def __init__(self, amount: float) -> None:
+        super().__init__(amount)
+
+
+def edit(folder, change):
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_model(ToMe(0.3)).save_pretrained(tmp_path / "model", classes=CLASSES, protocol=PROTOCOL)
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+@torch.inference_mode()
+def test_what_is_loaded_is_what_was_stored(name, tmp_path):
+    model = tiny_model(REDUCERS[name], convention="official")
+    model.save_pretrained(tmp_path / "model", classes=CLASSES, protocol=PROTOCOL)
+    loaded = Segmenter.from_pretrained(tmp_path / "model")
+    assert repr(loaded.reducer) == repr(REDUCERS[name])
+    assert (loaded.architecture, loaded.convention) == (model.architecture, model.convention)
+    assert (loaded.protocol, loaded.classes) == (PROTOCOL, CLASSES)
+    assert not loaded.training
+    images = noise(2, 3, 64, 64)
+    assert torch.equal(loaded(images), model(images))
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+
+
+def test_models_of_every_kind_are_stored(tmp_path):
+    for number, sizes in enumerate(
+        ({"decoder": "linear"}, {"distilled": True}, {"class_token": False}, {"image_size": (32, 64), "patch_size": 16})
+    ):
+        model = tiny_model(**sizes)
+        loaded = Segmenter.from_pretrained(model.save_pretrained(tmp_path / str(number)))
+        assert loaded.architecture == model.architecture
+        assert loaded.classes is None
+
+
+def test_a_loaded_model_carries_its_names_and_protocol_on(folder, tmp_path):
+    again = load_segmenter(folder).save_pretrained(tmp_path / "again", dtype=torch.float16)
+    first, second = (json.loads((one / "config.json").read_text()) for one in (folder, again))
+    assert second == {**first, "reducer": None}
+    assert (again / "model.safetensors").stat().st_size < 0.6 * (folder / "model.safetensors").stat().st_size
+    assert load_segmenter(folder).protocol == PROTOCOL
+
+
+def test_the_reducer_can_be_left_out_or_exchanged(folder):
+    assert Segmenter.from_pretrained(folder, reducer=None).reducer is None
+    other = EViT([2], 0.5)
+    assert Segmenter.from_pretrained(folder, reducer=other).reducer is other
+    assert load_segmenter(folder).reducer is None
+    with pytest.raises(ReducerError, match="location 9"):
+        Segmenter.from_pretrained(folder, reducer=TokenClustering(9, (4, 4)))
+
+
+def test_every_way_to_load_takes_the_folder(folder, tmp_path):
+    assert read_protocol(folder) == read_protocol(folder / "model.safetensors") == PROTOCOL
+    converted = convert_checkpoint(folder, tmp_path / "converted").parent
+    assert read_protocol(converted) == PROTOCOL
+    assert load_segmenter(converted).architecture == load_segmenter(folder).architecture
+
+
+def test_known_names_and_other_layouts_are_loaded_too():
+    assert Segmenter.from_pretrained("demo").num_classes == 11
+    assert Segmenter.from_pretrained(str(OFFICIAL)).convention.name == "official"
+
+
+def test_a_class_outside_the_package_has_to_be_handed_over(tmp_path):
+    folder = tiny_model(Halved(0.6)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"'Halved', which is no reducer of this package .*ToMe.*reducer=Halved"):
+        Segmenter.from_pretrained(folder)
+    loaded = Segmenter.from_pretrained(folder, reducer=Halved).reducer
+    assert type(loaded) is Halved
+    assert (loaded.share, loaded.ratio) == (0.6, 0.3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["os.system", "builtins.exec", "tiny.tiny_model", "lightning_expedite.reducers.tome.ToMe", "Reducer", "object"],
+)
+def test_no_other_class_or_function_is_ever_called(folder, name):
+    edit(folder, lambda content: content["reducer"].update({"class": name}))
+    with pytest.raises(CheckpointError, match="no reducer of this package"):
+        Segmenter.from_pretrained(folder)
+    assert Segmenter.from_pretrained(folder, reducer=None).reducer is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"ratio": "much"}, {"ratio": 3}, {"ratio": 0.3, "more": 1}, {"ratio": None}, {"ratio": [0.1]}]
+)
+def test_settings_that_the_reducer_refuses_are_named(folder, settings):
+    path = edit(folder, lambda content: content["reducer"].update(settings=settings))
+    with pytest.raises(CheckpointError, match="ToMe does not take the settings") as raised:
+        Segmenter.from_pretrained(folder)
+    assert str(path) in str(raised.value)
+
+
+def test_a_reducer_that_cannot_be_stored_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ReducerError, match="keeps no attribute amount"):
+        tiny_model(Forgetful(0.2)).save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.update(format=2), "format is 2; it must be 1"),
+        (lambda c: c.pop("architecture"), "architecture: patch_size is None; it must be given"),
+        (lambda c: c["architecture"].update(depth=3), "architecture: depth is 3; it must be 4, as the tensors"),
+        (lambda c: c["architecture"].update(depth=True), "depth is True; it must be a whole number"),
+        (lambda c: c["architecture"].update(heads=5), "heads is 5; it must be a divisor of width, which is 32"),
+        (lambda c: c["architecture"].update(decoder="unet"), "decoder is 'unet'; it must be one of mask_transformer"),
+        (lambda c: c["architecture"].update(decoder="linear"), "decoder is 'linear'; it must be 'mask_transformer'"),
+        (lambda c: c["architecture"].update(decoder_depth=1), "decoder_depth is 1; it must be 2, as the tensors"),
+        (lambda c: c["architecture"].update(mlp_ratio="4"), "mlp_ratio is '4'; it must be a number above 0"),
+        (lambda c: c["architecture"].update(image_size=[64]), "image_size is [64]; it must be one or two"),
+        (lambda c: c["architecture"].update(image_size=[64, 32]), "is 8 x 4 patches, but the position"),
+        (lambda c: c["architecture"].update(layers=3), "architecture: layers is no size of this model"),
+        (lambda c: c.update(architecture=[1]), "architecture is [1]; it must be a mapping"),
+        (lambda c: c.update(convention="caffe"), "convention is 'caffe'; it must be one of official, mmseg"),
+        (lambda c: c["protocol"].update(window=0), "protocol: window is 0; it must be a whole number"),
+        (lambda c: c["protocol"].update(normalization="clip"), "normalization is 'clip'; it must be one of vit, deit"),
+        (lambda c: c.update(classes=["sky"]), "it must be null or a list of 5 names"),
+        (lambda c: c.update(reducer={"settings": {}}), "reducer: class is None; it must be the name"),
+        (lambda c: c.update(reducer=["ToMe"]), "reducer is ['ToMe']; it must be a mapping"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(folder, change, words):
+    path = edit(folder, change)
+    for load in (load_segmenter, Segmenter.from_pretrained):
+        with pytest.raises(CheckpointError) as raised:
+            load(folder)
+        assert words in str(raised.value)
+        assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"library_name": "lightning_expedite"', "[" * 100000])
+def test_a_damaged_file_is_named(folder, text):
+    (folder / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"config\.json (is no readable JSON|must be a mapping)"):
+        Segmenter.from_pretrained(folder)
+
+
+def test_another_librarys_config_is_told_apart(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "segformer", "architectures": ["Segformer"]}))
+    with pytest.raises(CheckpointError, match=r"another library's.*convert"):
+        load_segmenter(folder)
+
+
+def test_another_librarys_config_does_no_harm_where_a_variant_speaks(folder, tmp_path):
+    converted = convert_checkpoint(folder, tmp_path / "converted").parent
+    (converted / "config.json").write_text('{"model_type": "segformer"}')
+    assert load_segmenter(converted).architecture == Architecture(**_sizes(folder))
+
+
+def _sizes(folder):
+    sizes = json.loads((folder / "config.json").read_text())["architecture"]
+    return {**sizes, "image_size": tuple(sizes["image_size"])}
+
+
+def test_a_model_is_replaced_only_on_demand_and_a_card_never(folder):
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"config\.json exists already"):
+        tiny_model().save_pretrained(folder)
+    tiny_model(seed=1).save_pretrained(folder, overwrite=True)
+    assert Segmenter.from_pretrained(folder).reducer is None
+    assert (folder / "README.md").read_text() == "mine"
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made a folder"):
+        tiny_model().save_pretrained(tmp_path / "file")
+
+
+def test_names_are_as_many_as_classes(tmp_path):
+    with pytest.raises(CheckpointError, match="classes has 2 names, but the model tells 5"):
+        tiny_model().save_pretrained(tmp_path, classes=["a", "b"])
+
+
+def test_the_card_says_how_to_load_and_what_is_inside(folder):
+    card = (folder / "README.md").read_text()
+    head, _, text = card.removeprefix("---\n").partition("---\n")
+    import yaml
+
+    assert yaml.safe_load(head)["library_name"] == "lightning_expedite"
+    for words in ("4 layers", "width 32", "`ToMe(ratio=0.3)`", "64 pixels, 48 pixels", "3. road | path", "deit"):
+        assert words in text
+    assert "reducer=None" in text
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, object] = {}
+    exec(code.replace("owner/name", str(folder)), names)  # what the card tells readers to run
+    assert names["model"].reducer is None

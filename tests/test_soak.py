@@ -1,0 +1,84 @@
+"""Thousands of images: memory, speed and what is left behind stay what they are after a few hundred."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+TESTS = Path(__file__).parent
+IMAGES = 5000
+MEBIBYTE = 1 << 20
+MOST_GROWTH = 50 * MEBIBYTE
+MOST_SLOWING = 1.25  # of a fifth's median processor time; on two cores it was 1.05 and 1.06
+
+
+def soak(folder, images, sizes):
+    """Run for long; gives the notes, what was left, and what the temporary folder holds in the end."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    environment = {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join((str(TESTS.parent), str(TESTS)))
+    command = [sys.executable, TESTS / "soak_run.py", folder, images, sizes]
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        env={**os.environ, **environment},
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    notes, left = (json.loads((folder / f"{name}.json").read_text()) for name in ("notes", "left"))
+    return notes, left, sorted(str(path) for path in temporary.rglob("*"))
+
+
+def fifths(notes, value):
+    """Medians of the first fifth after the warm-up, another fifth, and of the last fifth."""
+    fifth = len(notes) // 5
+    values = [value(note) for note in notes]
+    return median(values[fifth : 2 * fifth]), median(values[-fifth:])
+
+
+def growth(notes, value):
+    first, last = fifths(notes, value)
+    return last - first
+
+
+@pytest.mark.slow
+@pytest.mark.promise("soak")
+@pytest.mark.parametrize("sizes", [5, 500])
+def test_thousands_of_images_take_no_more_than_hundreds(tmp_path, figure, sizes):
+    notes, left, temporary = soak(tmp_path, IMAGES, sizes)
+    results = json.loads((tmp_path / "long" / "results.json").read_text())
+    assert results["images"] == notes[-1]["images"] == IMAGES
+
+    assert {len(note["resident"]) for note in notes} == {3}  # the process and two of its loader
+    grown = growth(notes, lambda note: sum(note["resident"]))
+    assert grown < MOST_GROWTH
+    for process in range(3):
+        assert growth(notes, lambda note, process=process: note["resident"][process]) < MOST_GROWTH
+
+    for process in range(3):
+        first, last = fifths(notes, lambda note, process=process: note["handles"][process])
+        assert first == last
+    assert left["after"] == left["before"]
+    assert set(temporary) <= set(left["before"]["temporary files"])
+    written = {path.name for path in (tmp_path / "long").iterdir()}
+    assert written == {path.name for path in (tmp_path / "first").iterdir()}
+
+    steps = [
+        {key: now[key] - before[key] for key in ("processor", "seconds")} for before, now in itertools.pairwise(notes)
+    ]
+    slower = {}
+    for clock in ("processor", "seconds"):
+        first, last = fifths(steps, lambda step, clock=clock: step[clock])
+        slower[clock] = last / first
+    assert slower["processor"] < MOST_SLOWING
+    figure("images", IMAGES)
+    figure("largest growth, MiB", round(grown / MEBIBYTE, 1))
+    figure("largest slowing", round(slower["processor"], 2))
