@@ -13,8 +13,9 @@ command that readers do not see:
     <!-- before: python -m lightning_expedite test --config configs/demo_none.yaml --output runs/none -->
 
 A copy has a folder ``photos`` of three pictures, as a user has some, and a home folder of its own; ``pip`` does nothing
-there, as what it installs has to be there already. What was run, how long it took and what was left out is printed; the
-exit status is 1 where a command failed.
+there, as what it installs has to be there already. Two pages run side by side, each with half of the cores: more threads
+than cores wait for each other, and all become ten times slower. What was run, how long it took and what was left out is
+printed; the exit status is 1 where a command failed.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def disarm_pip(folder: Path) -> None:
     module.with_name("__init__.py").touch()
 
 
-def run_page(blocks: Sequence[Block], root: Path) -> list[Outcome]:
+def run_page(blocks: Sequence[Block], root: Path, threads: int) -> list[Outcome]:
     """Run a page's blocks in one copy, in their order; those after a failing one too."""
     with tempfile.TemporaryDirectory(prefix="docs_commands_") as folder:
         tree = Path(folder) / "tree"
@@ -151,15 +152,16 @@ def run_page(blocks: Sequence[Block], root: Path) -> list[Outcome]:
         disarm_pip(tree.parent)
         copy_tree(root, tree)
         make_photos(tree / "photos")
-        return [run_block(block, tree) for block in blocks]
+        return [run_block(block, tree, threads) for block in blocks]
 
 
-def run_block(block: Block, tree: Path) -> Outcome:
-    """Run a block in a tree, as a user whose environment is active would."""
+def run_block(block: Block, tree: Path, threads: int) -> Outcome:
+    """Run a block in a tree, as a user whose environment is active would, on so many threads."""
     search = os.pathsep.join([str(tree.parent / "bin"), str(tree / ".venv" / "bin"), os.environ["PATH"]])
     modules = os.pathsep.join([str(tree), str(tree.parent / "modules")])
     home = str(tree.parent / "home")
     environment = {**os.environ, "PATH": search, "PYTHONPATH": modules, "HOME": home, "COLUMNS": "100"}
+    environment["OMP_NUM_THREADS"] = str(threads)
     start = time.monotonic()
     try:
         answer = subprocess.run(
@@ -212,8 +214,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for block in blocks:
         if block.reason is None:
             pages.setdefault(block.page, []).append(block)
+    threads = max(1, (os.cpu_count() or 1) // known.jobs)
     with ThreadPoolExecutor(known.jobs) as pool:
-        outcomes = [outcome for page in pool.map(lambda some: run_page(some, ROOT), pages.values()) for outcome in page]
+        ran = pool.map(lambda some: run_page(some, ROOT, threads), pages.values())
+        outcomes = [outcome for page in ran for outcome in page]
     return report(outcomes, [block for block in blocks if block.reason is not None])
 
 

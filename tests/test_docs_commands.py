@@ -119,6 +119,12 @@ def test_the_python_of_a_block_is_the_one_that_runs_the_script(project, tmp_path
     assert project(block("python -m only_here", ".venv/bin/python -m only_here")) == 0
 
 
+def test_pages_that_run_side_by_side_share_the_cores(project, monkeypatch):
+    monkeypatch.setattr(run_commands.os, "cpu_count", lambda: 6)
+    assert project(block('test "$OMP_NUM_THREADS" = 3')) == 0
+    assert project(block('test "$OMP_NUM_THREADS" = 1'), "--jobs", "20") == 0
+
+
 def test_nothing_is_installed(project):
     assert project(block("pip install no-such-package-anywhere", "python -m pip install no-such-package-anywhere")) == 0
 
