@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import zlib
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,53 @@ def damage(folder, *lines):
     for line in lines:
         content[line] = content[line].replace(b'"command"', b'"commanx"')
     path.write_bytes(b"\n".join(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": "0"},
+        {"index": [0]},
+        {"index": -1},
+        {"index": True},
+        {"name": 3},
+        {"counts": None},
+        {"counts": [[1], [1]]},
+        {"counts": [[1.5], [1], [1]]},
+        {"counts": [[-1], [1], [1]]},
+        {"counts": [[1, 2], [1], [1]]},
+        {"size": [3]},
+        {"windows": None},
+        {"notices": "text"},
+        {"notices": [1]},
+    ],
+    ids=str,
+)
+def test_a_record_that_nobody_wrote_is_computed_again(run, stop, config, change):
+    assert run("test", "--config", config, "--output", "whole")[0] == 0
+    interrupt(run, stop, config, "out")
+    journal = read_journal(Path("out/unfinished_test"))
+    path, kept = journal.files[0], len(journal.records)
+    path.write_bytes(path.read_bytes() + line_of({**journal.records[0], "index": IMAGES - 1, **change}))
+    stop(None)
+    with pytest.warns(UserWarning, match="1 lines in .* are damaged"):
+        assert run("test", "--config", config, "--output", "out", *RESUME)[0] == 0
+    assert same_counts(Path("out"), Path("whole"))["images_resumed"] == kept
+
+
+def line_of(record):
+    text = json.dumps(record).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+@pytest.mark.parametrize("key", ["scores", "per_class", "images", "label", "seconds"])
+def test_results_that_lack_something_are_not_shown(run, fails, config, key):
+    words = ("test", "--config", config, "--output", "out")
+    assert run(*words)[0] == 0
+    path = Path("out/results.json")
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+    assert f"results.json is damaged or no result of test or benchmark: {key}" in fails(*words, *RESUME)
+    assert run(*words, "--overwrite")[0] == 0
 
 
 def test_parts_of_different_runs_may_be_replaced(run, fails, stop, config):

@@ -1,6 +1,5 @@
 """``test``: evaluate a model on a data set."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..evaluation.output import keep_traces
 from ..evaluation.results import RESULTS_FILE, ResultsWriter, show_results
 from ..evaluation.resuming import Start
 from ..evaluation.run_logger import RunLogger
+from ..reporting.schema import load_shown
 from .loggers import place_loggers, with_place
 from .settings import EvaluationCLI
 from .starting import add_resume, protect, started
@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         if not start.complete:
             evaluate(cli, start)
         elif cli.trainer.is_global_zero:
-            show_results(json.loads(result.read_bytes()), cli.output)
+            show_results(load_shown(result), cli.output)
             print("these results were there already; nothing was left to do")
     return 0
 

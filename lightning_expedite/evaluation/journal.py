@@ -179,8 +179,16 @@ def _record(line: bytes) -> Record | None:
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    record: Record = json.loads(text)
-    return record if isinstance(record, dict) else None
+    try:
+        record: Record = json.loads(text)
+    except (ValueError, RecursionError):  # a checksum that somebody else computed
+        return None
+    return record if isinstance(record, dict) and (not _is_image(record) or _names_image(record)) else None
+
+
+def _names_image(record: Record) -> bool:
+    index, name = record["index"], record.get("name")
+    return type(index) is int and index >= 0 and isinstance(name, str)
 
 
 def _not_written(path: Path, error: OSError) -> OutputError:

@@ -37,9 +37,19 @@ class ImageResult:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "ImageResult":
-        """Make one of its fields, as they come back from JSON; other keys are left out."""
+        """Make one of its fields, as they come back from JSON; other keys are left out.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or of another kind.
+        """
         height, width = record["size"]
         known = {field.name: record[field.name] for field in fields(cls)}
+        whole = [record["index"], height, width, record["windows"], record["windows_unreduced"]]
+        intersection, prediction, label = record["counts"]
+        if not len(intersection) == len(prediction) == len(label):
+            raise ValueError("counts of different numbers of classes")
+        if not all(type(number) is int and number >= 0 for number in (*whole, *intersection, *prediction, *label)):
+            raise TypeError("a number that counts nothing")
         return cls(**{**known, "size": (height, width)})
 
 

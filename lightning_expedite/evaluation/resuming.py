@@ -100,6 +100,7 @@ def claim_journal(start: Start, resume: bool, overwrite: bool) -> bool:
             raise
         Journal(folder).discard()
         return False
+    _leave_out_damaged(journal)
     differing = _what_changed(journal, start)
     if journal.damaged and resume:
         rank_zero_warn(f"{journal.damaged} lines in {folder} are damaged: their images are computed again")
@@ -137,6 +138,27 @@ def _what_changed(journal: Journal, start: Start) -> str | None:
         if start.contents[record["index"] : record["index"] + 1] != [record.get(CONTENT)]:
             return f"the files of image {record['name']} have changed"
     return None
+
+
+def _leave_out_damaged(journal: Journal) -> None:
+    """Count records from which no image's counts or warnings can be made as damaged."""
+    whole = [
+        record for record in journal.records if _is_whole(record, counts=(journal.run or {}).get("command") == "test")
+    ]
+    journal.damaged += len(journal.records) - len(whole)
+    journal.records = whole
+
+
+def _is_whole(record: Record, counts: bool) -> bool:
+    notices = record.get(NOTICES, [])
+    if not isinstance(notices, list) or not all(isinstance(text, str) for text in notices):
+        return False
+    try:
+        if counts:
+            ImageResult.of(record)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 class JournalKeeper(Callback):

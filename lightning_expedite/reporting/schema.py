@@ -95,6 +95,17 @@ class TestFile(Part):
     environment: EnvironmentPart
 
 
+class ShownFile(TestFile):
+    """``results.json`` with all that `test` itself shows of it, which results of earlier versions need not have."""
+
+    per_class: list[ClassPart]
+    label: list[Count]
+    windows: Count
+    windows_unreduced: Count
+    seconds: Positive
+    warnings: list[str] = []
+
+
 class ImageLine(Part):
     """A line of ``images.jsonl``; the lists are aligned."""
 
@@ -251,6 +262,17 @@ def load_checked(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("kind", "benchmark") != "benchmark":
         raise DataError(f"{path} is not a result of test or benchmark")
     check(content, BenchmarkFile if content.get("kind") == "benchmark" else TestFile, path)
+    return content
+
+
+def load_shown(path: Path) -> dict[str, Any]:
+    """Read a ``results.json`` that is to be shown as `test` does.
+
+    Raises:
+        DataError: The file cannot be read, or is not what `test` writes.
+    """
+    content = read_json(path)
+    check(content, ShownFile, path)
     return content
 
 
