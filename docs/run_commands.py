@@ -13,9 +13,9 @@ command that readers do not see:
     <!-- before: python -m lightning_expedite test --config configs/demo_none.yaml --output runs/none -->
 
 A copy has a folder ``photos`` of three pictures, as a user has some, and a home folder of its own; ``pip`` does nothing
-there, as what it installs has to be there already. Two pages run side by side, each with half of the cores, since more
-threads than cores wait for each other, and all become ten times slower. What was run, how long it took and what was left
-out is printed; the exit status is 1 where a command failed.
+there, as what it installs has to be there already. Two pages run side by side, each with half of the cores: threads in
+excess of the cores wait for each other, and all become ten times slower. What was run, how long it took and what was
+left out is printed; the exit status is 1 where a command failed.
 """
 
 import argparse
