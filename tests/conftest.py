@@ -153,3 +153,18 @@ def stop(monkeypatch):
         return labelled
 
     return after
+
+
+@pytest.fixture
+def refuses_weights(fails, tmp_path):
+    """Checks that a checkpoint is refused, in one line that names its file, and that nothing is written."""
+
+    def check(checkpoint, named=None, *words):
+        message = fails("convert", "--checkpoint", checkpoint, "--output", tmp_path / "out")
+        for word in (str(named or checkpoint), *words):
+            assert word in message
+        assert len(message) < 2100
+        assert not (tmp_path / "out").exists()
+        return message
+
+    return check

@@ -22,3 +22,18 @@ def refused(path, *words):
     for word in (str(path), *words):
         assert word in message
     return message
+
+
+# What a checkpoint has to hold, and some of its keys from all parts of the model.
+STATE = {key: value for key, value in stored_state().items() if not key.startswith("encoder.head")}
+SOME_KEYS = (
+    "encoder.pos_embed",
+    "encoder.patch_embed.proj.weight",
+    "encoder.blocks.3.mlp.fc2.bias",
+    "decoder.cls_emb",
+    "decoder.mask_norm.weight",
+)
+
+
+def changed(key, value):
+    return {**STATE, key: value}
