@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 from data_files import class_map, picture, save
-from fuzzing import examples, one
+from fuzzing import YCBCR, examples, one
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -132,7 +132,8 @@ def test_values_of_32_bits_do_not_wrap(refuses, value):
 def test_several_channels_are_refused(refuses, mode):
     channels = len(Image.new(mode, (1, 1)).getbands())
     image = Image.merge(mode, [Image.fromarray(CLASSES)] * channels)
-    refuses(stored(image, "PNG" if mode in ("RGB", "RGBA", "LA") else "TIFF"), f"has {channels} channels")
+    kind, options = "PNG" if mode in ("RGB", "RGBA", "LA") else "TIFF", YCBCR if mode == "YCbCr" else {}
+    refuses(stored(image, kind, **options), f"has {channels} channels")
 
 
 @one
