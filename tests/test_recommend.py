@@ -153,6 +153,15 @@ def test_without_any_benchmark_gflops_decide(tmp_path, recommend, fails):
     assert "--min_throughput needs times or memory" in fails("recommend", sweep, "--min_throughput", 30)
 
 
+def test_a_reducer_that_no_longer_takes_its_settings_is_named(tmp_path, fails):
+    sweep = write_sweep(tmp_path / "sweep", benchmarked=False)
+    former = {"class_path": "lightning_expedite.reducers.ToMe", "init_args": {"share": 0.3}}
+    write_test(sweep / "points/tome_ratio0.3/test", counts_of(0.88), former)
+    message = fails("recommend", sweep, "--max_loss", 100)
+    assert "the reducer lightning_expedite.reducers.ToMe of a result no longer takes its settings: " in message
+    assert "'share'" in message
+
+
 def test_several_environments_need_a_choice(sweep, recommend, fails):
     write_benchmark(sweep / "gpu", (None, 20.0), (tome(0.1), 2.0), (tome(0.2), 3.0), device="Test GPU")
     message = fails("recommend", sweep, "--max_loss", 5)

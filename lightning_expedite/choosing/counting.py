@@ -56,7 +56,7 @@ def make_reducer(spec: Mapping[str, Any]) -> Any:
     """Make a reducer from its class path and settings.
 
     Raises:
-        ExpediteError: The class is not there, or is no reducer.
+        ExpediteError: The class is not there, is no reducer, or does not take these settings.
     """
     from ..reducers.base import Reducer
 
@@ -67,4 +67,9 @@ def make_reducer(spec: Mapping[str, Any]) -> Any:
         raise ExpediteError(f"the reducer {spec['class_path']} of a result cannot be imported: {error}") from error
     if not (inspect.isclass(kind) and issubclass(kind, Reducer)):  # else a file of results could have anything called
         raise ExpediteError(f"{spec['class_path']}, which a result names as its reducer, is no reducer")
-    return kind(**(spec.get("init_args") or {}))
+    try:
+        return kind(**(spec.get("init_args") or {}))
+    except TypeError as error:
+        raise ExpediteError(
+            f"the reducer {spec['class_path']} of a result no longer takes its settings: {error}"
+        ) from error
