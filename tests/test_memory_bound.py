@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TESTS = Path(__file__).parent
 SIZES = {"image_size": [512, 512], "patch_size": 16, "width": 384, "depth": 2, "heads": 6, "decoder_depth": 1}
 MEBIBYTE = 1 << 20
 MOST = 2.5  # times what is measured that the bound may be
+ATTEMPTS = 3
 SLACK = 32 * MEBIBYTE  # what the C library and the kernels keep for themselves
 
 
@@ -30,8 +32,14 @@ def architecture(classes, **sizes):
     return Architecture(**{**made, "image_size": tuple(made["image_size"])})
 
 
+def process_memory(*words, **options):
+    """Gives a function that measures the process alone."""
+    return lambda: measure(*words, **options)[0]
+
+
 def measure(folder, classes, size, batch, *words, workers=0, count=2, **sizes):
     """Run; gives by how many bytes the memory of the process, and of all processes, rose."""
+    folder = tempfile.mkdtemp(dir=folder)
     environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join((str(TESTS.parent), str(TESTS)))
     options = {"--model.window": 512, "--model.stride": 512, "--model.window_batch_size": batch}
@@ -59,9 +67,16 @@ def bound(classes, size, batch, views=(), *, placement="mmseg", model=None, **op
     return peak_memory_bound(architecture(classes, **(model or {})), windows, size, views, **options)
 
 
-def holds(measured, bound, figure):
-    assert measured <= bound.host + SLACK, (measured, bound)
-    assert bound.host <= MOST * measured, (measured, bound)
+def holds(measure, bound, figure):
+    """Runs stay below the bound, and it is not far above the largest: what the allocator keeps differs between runs."""
+    largest = 0
+    for _ in range(ATTEMPTS):
+        measured = measure()
+        assert measured <= bound.host + SLACK, (measured, bound)
+        largest = max(largest, measured)
+        if bound.host <= MOST * largest:
+            break
+    assert bound.host <= MOST * largest, (largest, bound)
     figure("runs", 1)
 
 
@@ -77,14 +92,14 @@ CASES = [
 
 
 def test_a_run_stays_below_the_bound(tmp_path, figure):
-    measured, _ = measure(tmp_path, 150, (1024, 2048), 4)
+    measured = process_memory(tmp_path, 150, (1024, 2048), 4)
     holds(measured, bound(150, (1024, 2048), 4), figure)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "size", "batch"), CASES)
 def test_runs_of_many_sizes_stay_below_the_bound(tmp_path, figure, classes, size, batch):
-    measured, _ = measure(tmp_path, classes, size, batch)
+    measured = process_memory(tmp_path, classes, size, batch)
     holds(measured, bound(classes, size, batch), figure)
 
 
@@ -99,7 +114,7 @@ REDUCERS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("reducer", REDUCERS, ids=[reducer["class_path"] for reducer in REDUCERS])
 def test_runs_with_a_reducer_stay_below_the_bound(tmp_path, figure, reducer):
-    measured, _ = measure(tmp_path, 19, (1024, 2048), 4, "--model.reducer", json.dumps(reducer))
+    measured = process_memory(tmp_path, 19, (1024, 2048), 4, "--model.reducer", json.dumps(reducer))
     holds(measured, bound(19, (1024, 2048), 4, reduced=True), figure)
 
 
@@ -107,7 +122,7 @@ def test_runs_with_a_reducer_stay_below_the_bound(tmp_path, figure, reducer):
 def test_runs_with_several_views_stay_below_the_bound(tmp_path, figure):
     size, scales = (1024, 2048), (0.5, 1.0, 1.5)
     words = ["--data.scales", json.dumps(scales), "--data.mirror", "true"]
-    measured, _ = measure(tmp_path, 19, size, 4, *words)
+    measured = process_memory(tmp_path, 19, size, 4, *words)
     views = [target_size(size, scale=scale) for scale in scales for _ in range(2)]
     holds(measured, bound(19, size, 4, views), figure)
 
@@ -123,22 +138,25 @@ def test_runs_with_several_views_stay_below_the_bound(tmp_path, figure):
 )
 def test_weights_of_other_types_and_without_copies_stay_below_the_bound(tmp_path, figure, words, options):
     wide = {"width": 768, "heads": 12, "depth": 4}
-    measured, _ = measure(tmp_path, 19, (512, 512), 1, *words, **wide)
+    measured = process_memory(tmp_path, 19, (512, 512), 1, *words, **wide)
     holds(measured, bound(19, (512, 512), 1, model=wide, **options), figure)
 
 
 @pytest.mark.slow
 def test_an_image_that_is_enlarged_to_the_window_stays_below_the_bound(tmp_path, figure):
     size = (128, 2000)  # enlarged to 512 x 8000
-    measured, _ = measure(tmp_path, 19, size, 4, "--model.convention", "official")
+    measured = process_memory(tmp_path, 19, size, 4, "--model.convention", "official")
     holds(measured, bound(19, size, 4, placement="official"), figure)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_loaders_processes_stay_below_the_bound_too(tmp_path, figure, workers):
-    _, measured = measure(tmp_path, 19, (2000, 3000), 1, workers=workers, count=8)
-    holds(measured, bound(19, (2000, 3000), 1, num_workers=workers, images=8), figure)
+    holds(
+        lambda: measure(tmp_path, 19, (2000, 3000), 1, workers=workers, count=8)[1],
+        bound(19, (2000, 3000), 1, num_workers=workers, images=8),
+        figure,
+    )
 
 
 def test_results_of_images_stay_below_the_bound(figure):
