@@ -9,6 +9,7 @@ from small_run import command_line, make_config, make_data
 
 from lightning_expedite.commands.settings import EvaluationCLI, expand_configs
 from lightning_expedite.errors import ConfigError
+from lightning_expedite.evaluation.journal import read_journal
 
 
 @pytest.fixture
@@ -111,3 +112,18 @@ def test_a_link_back_up_lists_no_image_twice(run, config, tmp_path):
     (tmp_path / "images" / "loop").symlink_to(tmp_path / "images")
     run("predict", "--config", config, "--images", tmp_path / "images", "--output", tmp_path / "out")
     assert len(list((tmp_path / "out" / "labels").rglob("*.png"))) == 2
+
+
+def test_images_that_were_counted_for_other_classes_are_refused(run, stop, config, tmp_path):
+    words = ("test", "--config", config, "--output", "out")
+    stop(1)
+    run(*words, status=1)
+    stop(None)
+    folder = tmp_path / "out" / "unfinished_test"
+    journal = read_journal(folder)
+    (record,) = journal.records
+    journal.records = [{**record, "counts": [counts[:1] for counts in record["counts"]]}]
+    journal.merge()
+    message = run(*words, "--resume", "true", status=2)
+    assert f"has counted {record['name']} for 1 classes, but the model has 5: give --overwrite to begin anew" in message
+    run(*words, "--overwrite")

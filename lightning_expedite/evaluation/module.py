@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from ..data.samples import Sample
-from ..errors import ConfigError
+from ..errors import ConfigError, OutputError
 from ..metrics import SUMMARY, Scores, SegmentationScores, class_counts
 from ..protocol import Protocol, choose_windows, require_positive
 from ..reducers import Reducer
@@ -172,11 +172,21 @@ class SegmenterModule(LightningModule):
         self._inputs = InputRange()
 
     def on_test_epoch_start(self) -> None:
-        """Start counting anew, from what an interrupted run has finished."""
+        """Start counting anew, from what an interrupted run has finished.
+
+        Raises:
+            OutputError: That was counted for another number of classes.
+        """
         counter = self._counter()
         counter.reset()
         for image in self.finished:
-            counter.add_counts(torch.tensor(image.counts))
+            counts = torch.tensor(image.counts)
+            if len(counts[0]) != counter.num_classes:
+                raise OutputError(
+                    f"an interrupted run has counted {image.name} for {len(counts[0])} classes, but the model has "
+                    f"{counter.num_classes}: give --overwrite to begin anew"
+                )
+            counter.add_counts(counts)
         self.images, self.result = list(self.finished), None
 
     def test_step(self, batch: list[Sample], batch_index: int) -> None:
