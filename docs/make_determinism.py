@@ -48,8 +48,9 @@ there are any, the change of mIoU in points.
 {table}
 
 The largest number of pixels that change within `32-true` is {most_32:,}, and the largest change {largest_32:.4f} points
-of mIoU; within `bf16-true` these are {most_16:,} and {largest_16:.4f} points. These are figures of one model on one machine: 0 there is no promise for
-others. To compare two results to the last digit, keep these settings alike; `results.json` holds all of them.
+of mIoU; within `bf16-true` these are {most_16:,} and {largest_16:.4f} points. These are figures of one model on one
+machine: 0 there is no promise for others. To compare two results to the last digit, keep these settings alike;
+`results.json` holds all of them.
 """
 
 
