@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import yaml
+from processes import process_environment
 from small_run import make_config, make_data
 
 from lightning_expedite.evaluation.journal import read_journal
@@ -45,10 +46,7 @@ def slow_config(folder, seconds):
     content["data"]["class_path"] = "slow_data.SlowFolder"
     config = folder / "slow.yaml"
     config.write_text(yaml.safe_dump(content))
-    inherited = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
-    paths = os.pathsep.join((str(TESTS.parent), str(TESTS)))
-    more = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "SLOW_DATA_SECONDS": str(seconds)}
-    return config, {**inherited, **more}
+    return config, process_environment(TESTS, SLOW_DATA_SECONDS=str(seconds))
 
 
 def start(config, environment, output, *words, command="test"):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from processes import process_environment
 from small_run import make_config, make_data
 from stored_models import OFFICIAL
 from tiny import noise, tiny_model
@@ -274,11 +274,9 @@ def test_the_figures_of_several_processes_one_of_them_without_images(tmp_path):
         for name in ("LatencyProfiler", "FlopsProfiler", "MemoryProfiler")
     ]
     config.write_text(yaml.safe_dump(content))
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
     command += map(str, RESIZED)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=tmp_path, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=tmp_path, env=process_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     found = profile(tmp_path / "out")
     assert found["latency"]["images"] == found["flops"]["images"] == 2

@@ -1,19 +1,16 @@
 """Several processes give, whole number for whole number, what one gives."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from processes import process_environment
 from small_run import make_config, make_data
 
 from lightning_expedite.cli import main
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 EVIT = {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}
 
 
@@ -27,14 +24,13 @@ def evaluate(folder, images, processes, *launcher):
     output = folder / f"out{images}_{processes}_{len(launcher)}"
     command = [*(launcher or (sys.executable,)), "-m", "lightning_expedite", "test", "--config", config]
     command += ["--output", output, "--trainer.devices", processes, "--trainer.strategy", "ddp"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
     done = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
         text=True,
         timeout=180,
         cwd=folder,
-        env={**environment, **ENVIRONMENT},
+        env=process_environment(),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results, rows = read(output)

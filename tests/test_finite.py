@@ -1,6 +1,5 @@
 """Logits that are NaN or infinite stop a run, with an error that names image, layer and precision."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from data_files import picture, save
+from processes import process_environment
 from small_run import make_config, make_data
 from stored_models import OFFICIAL, stored_state
 from tiny import noise, tiny_model
@@ -22,7 +22,6 @@ from lightning_expedite.reducers.base import Reducer, Reduction
 
 pytestmark = pytest.mark.promise("finite")
 
-ROOT = Path(__file__).parents[1]
 WINDOWS = SlidingWindow(64, 48, 3)
 VIEWS = [(noise(3, 100, 140), False)]
 REDUCERS = {
@@ -266,11 +265,11 @@ class FickleReduction(Reduction):
 def test_one_of_two_processes_stops_both(tmp_path):
     config = make_config(make_data(tmp_path))
     (tmp_path / "fickle.py").write_text(FICKLE)
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{tmp_path}", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
     command += ["--model.reducer", "fickle.Fickle", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=process_environment(tmp_path)
+    )
     assert done.returncode != 0
     assert (
         "error: part0/2: the model's logits are NaN or infinite at precision 32-true, first in the reducer"

@@ -2,15 +2,13 @@
 
 import gc
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_script
 
 from lightning_expedite.data.transforms import target_size
 from lightning_expedite.evaluation import ImageResult, SlidingWindow
@@ -40,24 +38,13 @@ def process_memory(*words, **options):
 def measure(folder, classes, size, batch, *words, workers=0, count=2, **sizes):
     """Run; gives by how many bytes the memory of the process, and of all processes, rose."""
     folder = tempfile.mkdtemp(dir=folder)
-    environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = os.pathsep.join((str(TESTS.parent), str(TESTS)))
     options = {"--model.window": 512, "--model.stride": 512, "--model.window_batch_size": batch}
     data = {"height": size[0], "width": size[1], "num": classes, "num_workers": workers, "count": count}
     options |= {f"--data.{name}": value for name, value in data.items()}
     model = json.dumps({**SIZES, "num_classes": classes, **sizes})
-    command = [sys.executable, TESTS / "memory_run.py", folder, model]
-    command += [word for pair in options.items() for word in pair]
-    done = subprocess.run(
-        [str(word) for word in (*command, *words)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**os.environ, **environment},
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    measured = json.loads(done.stdout.splitlines()[-1])
+    words = [*(word for pair in options.items() for word in pair), *words]
+    printed = run_script("memory_run.py", folder, model, *words, folder=folder, timeout=900)
+    measured = json.loads(printed.splitlines()[-1])
     return measured["process"], measured["together"]
 
 

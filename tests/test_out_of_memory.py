@@ -1,7 +1,6 @@
 """Memory that runs out: half the windows at once, said so, the same labels; then a clear error."""
 
 import json
-import os
 import subprocess
 import sys
 import weakref
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import process_environment
 from small_run import make_config, make_data
 from tiny import noise, tiny_model
 
@@ -271,11 +271,11 @@ class TightReduction(Reduction):
 def test_one_of_two_processes_halves_and_the_results_say_so(tmp_path):
     config = make_config(make_data(tmp_path), window=48, stride=32)
     (tmp_path / "tight.py").write_text(TIGHT)
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{tmp_path}", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
     command += ["--model.reducer", "tight.Tight", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=process_environment(tmp_path)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     resampled, memory = json.loads((tmp_path / "out/results.json").read_text())["warnings"]
     assert "the embeddings are resampled" in resampled  # once, though both processes know it

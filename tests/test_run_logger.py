@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from processes import process_environment
 from pytorch_lightning.loggers import Logger
 from small_run import make_config, make_data
 
@@ -19,7 +19,6 @@ from lightning_expedite.data import Folder
 from lightning_expedite.evaluation.run_logger import markdown_table
 from lightning_expedite.reporting.strips import GAP, LONGEST, mark, strip
 
-ROOT = Path(__file__).parents[1]
 EVIT = {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}
 LATENCY = "--trainer.callbacks+=lightning_expedite.profiling.LatencyProfiler"
 SHORT = ("--data.short_side", 64, "--data.long_side", 100)
@@ -247,10 +246,8 @@ def test_two_processes_log_everything_once(tensorboard, tmp_path):
     config = make_config(make_data(tmp_path, 3))
     command = [sys.executable, "-m", "lightning_expedite", "test", "--config", config, "--output", tmp_path / "out"]
     command += [*tensorboard, "--log_images", 2, "--trainer.devices", 2, "--trainer.strategy", "ddp", *SHORT]
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=180, cwd=tmp_path, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=180, cwd=tmp_path, env=process_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert results(tmp_path / "out")["environment"]["processes"] == 2
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

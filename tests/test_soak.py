@@ -3,15 +3,11 @@
 import itertools
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from statistics import median
 
 import pytest
+from processes import run_script
 
-TESTS = Path(__file__).parent
 IMAGES = 5000
 MEBIBYTE = 1 << 20
 MOST_GROWTH = 50 * MEBIBYTE
@@ -23,18 +19,7 @@ def soak(folder, images, sizes):
     """Run for long; gives the notes, what was left, and what the temporary folder holds in the end."""
     temporary = folder / "temporary"
     temporary.mkdir()
-    environment = {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = os.pathsep.join((str(TESTS.parent), str(TESTS)))
-    command = [sys.executable, TESTS / "soak_run.py", folder, images, sizes]
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        env={**os.environ, **environment},
-        cwd=folder,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_script("soak_run.py", folder, images, sizes, folder=folder, timeout=1800, TMPDIR=str(temporary))
     notes, left = (json.loads((folder / f"{name}.json").read_text()) for name in ("notes", "left"))
     return notes, left, sorted(str(path) for path in temporary.rglob("*"))
 
