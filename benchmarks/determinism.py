@@ -26,8 +26,8 @@ from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.evaluation.compiling import CompiledWindows, one_graph
 from lightning_expedite.evaluation.environment import processor, source_commit
 from lightning_expedite.evaluation.inference import run_windows
+from lightning_expedite.evaluation.metrics import SegmentationScores
 from lightning_expedite.files import write_atomically
-from lightning_expedite.metrics import SegmentationScores
 from lightning_expedite.reducers import Reducer
 
 ROOT = Path(__file__).parents[1]

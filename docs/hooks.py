@@ -14,7 +14,7 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 from lightning_expedite.cli import SUBCOMMANDS
-from lightning_expedite.commands.help_texts import help_text, kinds
+from lightning_expedite.cli.help_texts import help_text, kinds
 
 README = Path(__file__).parents[1] / "README.md"
 TABLES = Path(__file__).parent / "tables"

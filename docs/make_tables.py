@@ -25,10 +25,10 @@ from efficiency import DATA_SETS, cells  # noqa: E402
 from rows import PUBLISHED, WINDOWS, config_of  # noqa: E402
 
 from lightning_expedite import reducers  # noqa: E402
+from lightning_expedite.benchmarking import count_multiply_adds  # noqa: E402
 from lightning_expedite.files import write_atomically  # noqa: E402
-from lightning_expedite.profiling import count_multiply_adds  # noqa: E402
-from lightning_expedite.segmenter import Segmenter  # noqa: E402
-from lightning_expedite.segmenter.weights import KNOWN_WEIGHTS  # noqa: E402
+from lightning_expedite.models.segmenter import Segmenter  # noqa: E402
+from lightning_expedite.models.segmenter.weights import KNOWN_WEIGHTS  # noqa: E402
 
 PAGE = ROOT / "docs" / "reproduce.md"
 RESULTS = ROOT / "benchmarks" / "results"

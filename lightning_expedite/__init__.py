@@ -3,13 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from . import pictures
-    from .exporting import export
-    from .one_image import SegmentedImage, segment
-    from .segmenter import Segmenter, load_segmenter, with_reducer
+from .version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from . import visualization as pictures
+    from .evaluation.one_image import SegmentedImage, segment
+    from .exporting import export
+    from .models.segmenter import Segmenter, load_segmenter, with_reducer
+
 __all__ = [
     "SegmentedImage",
     "Segmenter",
@@ -22,19 +23,19 @@ __all__ = [
 ]
 
 _PLACES = {
-    "SegmentedImage": ".one_image",
-    "Segmenter": ".segmenter",
+    "SegmentedImage": ".evaluation.one_image",
+    "Segmenter": ".models.segmenter",
     "export": ".exporting",
-    "load_segmenter": ".segmenter",
-    "segment": ".one_image",
-    "with_reducer": ".segmenter",
+    "load_segmenter": ".models.segmenter",
+    "segment": ".evaluation.one_image",
+    "with_reducer": ".models.segmenter",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: ``--help`` need not wait for torch."""
     if name == "pictures":
-        return importlib.import_module(".pictures", __name__)
+        return importlib.import_module(".visualization", __name__)
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

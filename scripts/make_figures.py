@@ -19,14 +19,14 @@ from PIL import Image
 
 from lightning_expedite import load_segmenter, segment, with_reducer
 from lightning_expedite.data.scenes import VALIDATION, draw_scene
+from lightning_expedite.evaluation.one_image import Preparation
 from lightning_expedite.evaluation.token_maps import token_maps
 from lightning_expedite.files import write_atomically
-from lightning_expedite.one_image import Preparation
-from lightning_expedite.pictures import figure_bytes, token_groups
-from lightning_expedite.pictures.canvas import class_handles, new_figure, paint, panel_size, show
-from lightning_expedite.pictures.tokens import draw_step
+from lightning_expedite.models.segmenter import Segmenter
 from lightning_expedite.reducers import ACT, EViT, Reducer, TokenClustering, ToMe
-from lightning_expedite.segmenter import Segmenter
+from lightning_expedite.visualization import figure_bytes, token_groups
+from lightning_expedite.visualization.canvas import class_handles, new_figure, paint, panel_size, show
+from lightning_expedite.visualization.tokens import draw_step
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 SCENE, PART = VALIDATION[6], (slice(64, 192), slice(128, 384))  # two windows side by side

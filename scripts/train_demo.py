@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_expedite.data.scenes import CLASSES, SIZE, TRAINING, VALIDATION, draw_scene
 from lightning_expedite.data.transforms import normalize
 from lightning_expedite.evaluation import SlidingWindow
-from lightning_expedite.metrics import SegmentationScores
+from lightning_expedite.evaluation.metrics import SegmentationScores
+from lightning_expedite.models.segmenter import Architecture, Segmenter, save_segmenter
 from lightning_expedite.protocol import Protocol
-from lightning_expedite.segmenter import Architecture, Segmenter, save_segmenter
 
 WINDOW = 128  # attention over 16 x 16 patches is cheap, and a window shows enough of a scene
 STRIDE = 64

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
+from lightning_expedite.benchmarking.memory import MEBIBYTE, give_back_free_memory, peak_memory_mib
 from lightning_expedite.cli import main
-from lightning_expedite.profiling.memory import MEBIBYTE, give_back_free_memory, peak_memory_mib
-from lightning_expedite.segmenter import Architecture, Segmenter
-from lightning_expedite.segmenter.checkpoint import save_segmenter
+from lightning_expedite.models.segmenter import Architecture, Segmenter
+from lightning_expedite.models.segmenter.checkpoint import save_segmenter
 
 EVERY = 0.02  # seconds
 

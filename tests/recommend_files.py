@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from lightning_expedite.choosing.counts import ImageCounts, mean_iou
+from lightning_expedite.analysis.counts import ImageCounts, mean_iou
 
 TOME = "lightning_expedite.reducers.ToMe"
 ENVIRONMENT = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from small_run import make_config, make_data
 
-from lightning_expedite.sweeping.client import Answer
-from lightning_expedite.sweeping.worker import do
+from lightning_expedite.search.client import Answer
+from lightning_expedite.search.worker import do
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("iterations", "5"), ("seconds", "0.01"), ("batch_size", "1"), ("warmup", "1"), ("whole_images", "0")

@@ -9,17 +9,15 @@ import pytest
 import torch
 from tiny import noise, tiny_model
 
-from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.evaluation import SlidingWindow, compiling
-from lightning_expedite.profiling import benchmark as benchmarks
-from lightning_expedite.profiling import sides
-from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
-from lightning_expedite.profiling.costs import on_meta
-from lightning_expedite.profiling.crops import CropSource, central_crop, cover, require_content
-from lightning_expedite.profiling.flops import count_multiply_adds
-from lightning_expedite.profiling.sides import make_sides, without_reducer
-from lightning_expedite.profiling.throughput import find_batch_size
-from lightning_expedite.profiling.timing import (
+from lightning_expedite.benchmarking import benchmark as benchmarks
+from lightning_expedite.benchmarking import sides
+from lightning_expedite.benchmarking.benchmark import Benchmark, BenchmarkSettings
+from lightning_expedite.benchmarking.costs import on_meta
+from lightning_expedite.benchmarking.crops import CropSource, central_crop, cover, require_content
+from lightning_expedite.benchmarking.flops import count_multiply_adds
+from lightning_expedite.benchmarking.sides import make_sides, without_reducer
+from lightning_expedite.benchmarking.throughput import find_batch_size
+from lightning_expedite.benchmarking.timing import (
     FEWEST_PAIRS,
     Budget,
     Stopwatch,
@@ -27,11 +25,13 @@ from lightning_expedite.profiling.timing import (
     describe_speedup,
     time_in_turns,
 )
-from lightning_expedite.profiling.untrained import calibrate_queries, find_factor, scale_queries, untrained_segmenter
-from lightning_expedite.profiling.whole_images import measure_whole_images
+from lightning_expedite.benchmarking.untrained import calibrate_queries, find_factor, scale_queries, untrained_segmenter
+from lightning_expedite.benchmarking.whole_images import measure_whole_images
+from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.evaluation import SlidingWindow, compiling
+from lightning_expedite.models.segmenter import Architecture
+from lightning_expedite.models.segmenter.weights import KNOWN_WEIGHTS
 from lightning_expedite.reducers import ACT, TokenClustering, ToMe
-from lightning_expedite.segmenter import Architecture
-from lightning_expedite.segmenter.weights import KNOWN_WEIGHTS
 
 CPU = torch.device("cpu")
 SAMPLES = [0.31, 0.12, 0.45, 0.2, 0.9, 0.33, 0.28]
@@ -83,7 +83,7 @@ def test_sides_take_turns_on_the_same_input():
 
 def test_preparing_an_input_is_not_timed(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("lightning_expedite.profiling.timing.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("lightning_expedite.benchmarking.timing.time.perf_counter", lambda: next(clock))
     used = []
     seconds = time_in_turns(
         [lambda given: None], lambda number: used.append(next(clock)), Stopwatch(CPU), Budget(5, 1e9)
@@ -360,10 +360,10 @@ for name in absent:
 
 import torch
 from lightning_expedite import load_segmenter
-from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
-from lightning_expedite.profiling.crops import CropSource
-from lightning_expedite.profiling.untrained import untrained_segmenter
-from lightning_expedite.profiling.whole_images import measure_whole_images
+from lightning_expedite.benchmarking.benchmark import Benchmark, BenchmarkSettings
+from lightning_expedite.benchmarking.crops import CropSource
+from lightning_expedite.benchmarking.untrained import untrained_segmenter
+from lightning_expedite.benchmarking.whole_images import measure_whole_images
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.reducers import ToMe
 

@@ -11,9 +11,9 @@ import yaml
 from rich.console import Console
 from small_run import make_config
 
+from lightning_expedite.benchmarking.tables import benchmark_table, caption
 from lightning_expedite.errors import DataError
-from lightning_expedite.reporting.benchmark_tables import benchmark_table, caption
-from lightning_expedite.segmenter.linear import PackedLinear
+from lightning_expedite.models.segmenter.linear import PackedLinear
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = ("--device", "cpu", "--iterations", 5, "--seconds", 0.5, "--warmup", 1, "--batch_size", 2, "--whole_images", 1)
@@ -117,8 +117,8 @@ def test_the_table_says_of_which_pass_peak_memory_is(demo_run):
 def test_nothing_compiled_outlives_its_config(run, monkeypatch, compiled, each):
     done = []
     monkeypatch.setattr(torch._dynamo, "reset", lambda: done.append("reset"))
-    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
-    monkeypatch.setattr("lightning_expedite.commands.benchmark.free_cached_memory", lambda: done.append("free"))
+    monkeypatch.setattr("lightning_expedite.cli.benchmark.measure", no_data)
+    monkeypatch.setattr("lightning_expedite.cli.benchmark.free_cached_memory", lambda: done.append("free"))
     assert run("benchmark", *demo("none", "ours"), *QUICK, "--compile", compiled, "--output", "out")[0] == 2
     assert done == 2 * each
 
@@ -135,7 +135,7 @@ def test_results_of_an_earlier_call_do_not_outlive_one_that_failed(run, fails, d
     shutil.copytree(demo_run, output)
     words = ("benchmark", *demo("none"), *QUICK, "--output", output)
     with monkeypatch.context() as failing:
-        failing.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+        failing.setattr("lightning_expedite.cli.benchmark.measure", no_data)
         assert run(*words, "--overwrite")[0] == 2
         content = rows_of(output)
         assert (content["rows"], content["failed"]) == ([], [{"config": "demo_none", "error": "no data"}])
@@ -210,7 +210,7 @@ def test_weights_that_are_not_here_say_how_to_do_without(run, tmp_path, monkeypa
     def refuse(*_):
         raise OSError("no network")
 
-    monkeypatch.setattr("lightning_expedite.segmenter.weights.download", refuse)
+    monkeypatch.setattr("lightning_expedite.models.segmenter.weights.download", refuse)
     monkeypatch.setenv("LIGHTNING_EXPEDITE_WEIGHTS", str(tmp_path))
     status, _, err = run("benchmark", "--config", CONFIGS / "ade_none.yaml", *QUICK)
     assert status == 2
@@ -270,7 +270,7 @@ def test_options_of_all_configs_that_differ_between_them(run, fails, tmp_path, o
     configs += with_options(tmp_path, "other", **({option: other} if other else {}))
     message = fails("benchmark", *configs)
     assert f"--{option} is {other or 20} in config other and {one} in one" in message
-    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+    monkeypatch.setattr("lightning_expedite.cli.benchmark.measure", no_data)
     assert "no data" in run("benchmark", *configs, f"--{option}", one, "--output", "out")[2]
 
 
@@ -282,7 +282,7 @@ def test_a_trainers_precision_that_would_not_be_used(fails, tmp_path, asked, use
 
 @pytest.mark.parametrize(("asked", "used"), [("bf16-mixed", "bf16-mixed"), ("16", "16-mixed"), (32, "32-true")])
 def test_a_trainers_precision_that_is_used(run, tmp_path, monkeypatch, asked, used):
-    monkeypatch.setattr("lightning_expedite.commands.benchmark.measure", no_data)
+    monkeypatch.setattr("lightning_expedite.cli.benchmark.measure", no_data)
     words = with_options(tmp_path, "half", trainer={"precision": asked})
     assert "no data" in run("benchmark", *words, "--precision", used)[2]
 

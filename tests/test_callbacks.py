@@ -17,18 +17,18 @@ from stored_models import OFFICIAL
 from tiny import noise, tiny_model
 
 from lightning_expedite import load_segmenter
+from lightning_expedite.benchmarking import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds
+from lightning_expedite.benchmarking.callbacks import RunProfiler
 from lightning_expedite.data.sources import FileSource
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation import SegmenterModule, SlidingWindow
 from lightning_expedite.evaluation.module import ImageResult
-from lightning_expedite.profiling import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds
-from lightning_expedite.profiling.callbacks import RunProfiler
+from lightning_expedite.models.segmenter import Segmenter
 from lightning_expedite.reducers import EViT
-from lightning_expedite.segmenter import Segmenter
 
 ROOT = Path(__file__).parents[1]
 ALL = [
-    f"--trainer.callbacks+=lightning_expedite.profiling.{name}"
+    f"--trainer.callbacks+=lightning_expedite.benchmarking.{name}"
     for name in ("LatencyProfiler", "FlopsProfiler", "MemoryProfiler")
 ]
 RESIZED = ("--data.short_side", 64, "--data.long_side", 100)

@@ -11,13 +11,13 @@ from stored_models import OFFICIAL, stored_state
 from tiny import noise, tiny_model
 
 from lightning_expedite import load_segmenter
-from lightning_expedite.protocol import Protocol
-from lightning_expedite.segmenter import (
+from lightning_expedite.models.segmenter import (
     convert_checkpoint,
     read_checkpoint,
     read_protocol,
     save_segmenter,
 )
+from lightning_expedite.protocol import Protocol
 
 # --- Layouts -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from stored_models import OFFICIAL, refused, stored_state
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.errors import CheckpointError, ExpediteError
-from lightning_expedite.segmenter import (
+from lightning_expedite.models.segmenter import (
     convert_checkpoint,
 )
 

@@ -20,7 +20,7 @@ from small_run import CLASSES, SIZES, make_config
 
 from lightning_expedite import __version__
 from lightning_expedite.cli import SUBCOMMANDS
-from lightning_expedite.metrics import SegmentationScores
+from lightning_expedite.evaluation.metrics import SegmentationScores
 from lightning_expedite.reducers import EViT, Reducer, Reduction
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from small_run import command_line, make_config, make_data
 
-from lightning_expedite.commands.settings import EvaluationCLI, expand_configs
+from lightning_expedite.cli.settings import EvaluationCLI, expand_configs
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation.journal import read_journal
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_expedite.cli import SUBCOMMANDS
-from lightning_expedite.commands import completion, help_texts
-from lightning_expedite.commands.help_texts import Option
+from lightning_expedite.cli import SUBCOMMANDS, completion, help_texts
+from lightning_expedite.cli.help_texts import Option
 
 ROOT = Path(__file__).parents[1]
 HELP = """\

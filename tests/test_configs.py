@@ -9,7 +9,7 @@ import pytest
 import yaml
 from reference import DATA
 
-from lightning_expedite.commands.settings import EvaluationCLI, with_bases
+from lightning_expedite.cli.settings import EvaluationCLI, with_bases
 from lightning_expedite.data import ADE20K, CamVid, Cityscapes, Demo, PascalContext
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 

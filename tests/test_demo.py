@@ -9,9 +9,9 @@ from lightning_expedite import load_segmenter
 from lightning_expedite.data import Demo
 from lightning_expedite.data.scenes import TRAINING, VALIDATION
 from lightning_expedite.evaluation import SlidingWindow
-from lightning_expedite.metrics import SegmentationScores
+from lightning_expedite.evaluation.metrics import SegmentationScores
+from lightning_expedite.models.segmenter import read_protocol
 from lightning_expedite.reducers import EViT, Reducer, TokenClustering, ToMe
-from lightning_expedite.segmenter import read_protocol
 
 DEPTH, SIDE = 12, 16
 REDUCERS: dict[str, Reducer] = {

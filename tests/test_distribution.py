@@ -12,7 +12,7 @@ from torch import distributed
 
 from lightning_expedite.data.sampler import PLACEHOLDER, ShardedSampler
 from lightning_expedite.evaluation import Prediction, SegmenterModule
-from lightning_expedite.metrics import SegmentationScores
+from lightning_expedite.evaluation.metrics import SegmentationScores
 
 pytestmark = pytest.mark.promise("distribution")
 

@@ -10,10 +10,10 @@ import pytest
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.errors import CheckpointError
+from lightning_expedite.models.segmenter import weights
+from lightning_expedite.models.segmenter.downloads import NoAnswerError, checksum_file, download
+from lightning_expedite.models.segmenter.weights import KnownWeights
 from lightning_expedite.protocol import Protocol
-from lightning_expedite.segmenter import weights
-from lightning_expedite.segmenter.downloads import NoAnswerError, checksum_file, download
-from lightning_expedite.segmenter.weights import KnownWeights
 
 pytestmark = pytest.mark.promise("downloads")
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several blocks

@@ -15,13 +15,13 @@ from results_files import benchmark, row, scores, write
 from rich.console import Console
 from tiny import tiny_model
 
+from lightning_expedite.benchmarking.tables import benchmark_table
 from lightning_expedite.evaluation.run_logger import markdown_table
-from lightning_expedite.reporting.benchmark_tables import benchmark_table
-from lightning_expedite.reporting.tables import class_table, literal, summary_table
-from lightning_expedite.reporting.text import visible
-from lightning_expedite.sweeping.folders import PointFolder
-from lightning_expedite.sweeping.progress import SweepProgress
-from lightning_expedite.sweeping.summary import sweep_table
+from lightning_expedite.evaluation.tables import class_table, literal, summary_table
+from lightning_expedite.search.folders import PointFolder
+from lightning_expedite.search.progress import SweepProgress
+from lightning_expedite.search.summary import sweep_table
+from lightning_expedite.text import visible
 
 pytestmark = pytest.mark.promise("escaped")
 ALL = [*NASTY, *TERMINAL]

@@ -17,9 +17,9 @@ from lightning_expedite.errors import ExportError
 from lightning_expedite.exporting import checking, export, formats
 from lightning_expedite.exporting.checking import check_file
 from lightning_expedite.exporting.formats import FORMATS, open_torch
+from lightning_expedite.models.segmenter.linear import PackedLinear
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 from lightning_expedite.reducers.base import Reducer, Reduction
-from lightning_expedite.segmenter.linear import PackedLinear
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 REDUCERS = {

@@ -16,7 +16,7 @@ from lightning_expedite.errors import NumericalError
 from lightning_expedite.evaluation import SlidingWindow, compiling
 from lightning_expedite.evaluation.compiling import CompiledWindows
 from lightning_expedite.evaluation.finite import find_source, precision_of, require_finite
-from lightning_expedite.one_image import segment
+from lightning_expedite.evaluation.one_image import segment
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 from lightning_expedite.reducers.base import Reducer, Reduction
 

@@ -16,7 +16,7 @@ from stored_models import OFFICIAL, SOME_KEYS, STATE, changed
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.errors import CheckpointError
-from lightning_expedite.segmenter import convert_checkpoint
+from lightning_expedite.models.segmenter import convert_checkpoint
 
 pytestmark = pytest.mark.promise("bad-checkpoints")
 few_examples = examples(25)
@@ -34,7 +34,7 @@ CALLS = {
     "torch.hub": ("torch.hub", "load", lambda trace: (trace, "model")),
     "import": ("builtins", "__import__", lambda trace: ("antigravity",)),
     "getattr": ("builtins", "getattr", lambda trace: (trace, "upper")),
-    "own class": ("lightning_expedite.segmenter.model", "Segmenter", lambda trace: ()),
+    "own class": ("lightning_expedite.models.segmenter.model", "Segmenter", lambda trace: ()),
 }
 
 

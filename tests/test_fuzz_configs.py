@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightning_expedite.errors import ConfigError, ReducerError
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
-from lightning_expedite.sweeping.grid import read_grid
+from lightning_expedite.search.grid import read_grid
 from lightning_expedite.user_files import parse_yaml
 
 pytestmark = pytest.mark.promise("bad-configs")
@@ -47,7 +47,7 @@ MAY_BE_NULL = [
 
 @pytest.mark.parametrize("path", MAY_BE_NULL)
 def test_null_is_taken_where_it_means_something(config, tmp_path, path):
-    from lightning_expedite.commands.test import ScoringCLI
+    from lightning_expedite.cli.test import ScoringCLI
 
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(nested(path, None)))
     assert ScoringCLI(["--config", str(config), "--config", str(tmp_path / "more.yaml")]).config is not None

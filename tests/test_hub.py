@@ -17,8 +17,8 @@ from tiny import noise, tiny_model
 
 from lightning_expedite import Segmenter, load_segmenter
 from lightning_expedite.errors import CheckpointError, OutputError
+from lightning_expedite.models.segmenter.hub import HubReference, hub_reference
 from lightning_expedite.reducers import EViT, ToMe
-from lightning_expedite.segmenter.hub import HubReference, hub_reference
 
 ROOT = Path(__file__).parents[1]
 

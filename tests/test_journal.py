@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lightning_expedite.errors import OutputError
 from lightning_expedite.evaluation import journal as module
 from lightning_expedite.evaluation.journal import JournalWriter, read_journal
-from lightning_expedite.locking import LOCK_FILE, held
+from lightning_expedite.evaluation.locking import LOCK_FILE, held
 
 pytestmark = pytest.mark.promise("resume")
 

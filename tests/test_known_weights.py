@@ -11,12 +11,12 @@ from stored_models import OFFICIAL
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.errors import CheckpointError
-from lightning_expedite.protocol import Protocol
-from lightning_expedite.segmenter import (
+from lightning_expedite.models.segmenter import (
     read_protocol,
     weights,
 )
-from lightning_expedite.segmenter.weights import KNOWN_WEIGHTS, KnownWeights, resolve_checkpoint
+from lightning_expedite.models.segmenter.weights import KNOWN_WEIGHTS, KnownWeights, resolve_checkpoint
+from lightning_expedite.protocol import Protocol
 
 NAME = "ade20k/seg_tiny_mask"
 CHECKED = "ade20k/segmenter_vit-t_mask_8x1_512x512_160k_ade20k"

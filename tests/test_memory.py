@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from lightning_expedite.profiling import memory
-from lightning_expedite.profiling.memory import peak_memory_mib
+from lightning_expedite.benchmarking import memory
+from lightning_expedite.benchmarking.memory import peak_memory_mib
 
 CPU = torch.device("cpu")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from processes import run_script
 
+from lightning_expedite.benchmarking.memory_bound import MemoryBound, peak_memory_bound
 from lightning_expedite.data.transforms import target_size
 from lightning_expedite.evaluation import ImageResult, SlidingWindow
-from lightning_expedite.metrics import class_counts
-from lightning_expedite.profiling.memory_bound import MemoryBound, peak_memory_bound
-from lightning_expedite.segmenter import Architecture, Segmenter
+from lightning_expedite.evaluation.metrics import class_counts
+from lightning_expedite.models.segmenter import Architecture, Segmenter
 
 pytestmark = pytest.mark.promise("memory")
 TESTS = Path(__file__).parent

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 from reference import DATA
 
-from lightning_expedite.metrics import SegmentationScores, class_counts, scores_of
+from lightning_expedite.evaluation.metrics import SegmentationScores, class_counts, scores_of
 
 NAMES = [f"ADE_val_{number:08d}.png" for number in (1, 2, 3)]
 

@@ -13,10 +13,10 @@ from source_rules import imports_by_name, violations
 from tiny import tiny_model
 
 from lightning_expedite import Segmenter, load_segmenter
-from lightning_expedite.choosing.counting import make_reducer
+from lightning_expedite.analysis.counting import make_reducer
 from lightning_expedite.errors import CheckpointError, ExpediteError
+from lightning_expedite.models.segmenter.hub import hub_reference
 from lightning_expedite.reducers import ToMe
-from lightning_expedite.segmenter.hub import hub_reference
 
 pytestmark = pytest.mark.promise("no-code")
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from tiny import noise, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_expedite.profiling import costs
-from lightning_expedite.profiling.costs import count_costs, on_meta
-from lightning_expedite.profiling.operation_costs import FREE, PRICED
-from lightning_expedite.profiling.operations import count_calls, count_operations
-from lightning_expedite.profiling.tokens import count_tokens
+from lightning_expedite.benchmarking import costs
+from lightning_expedite.benchmarking.costs import count_costs, on_meta
+from lightning_expedite.benchmarking.operation_costs import FREE, PRICED
+from lightning_expedite.benchmarking.operations import count_calls, count_operations
+from lightning_expedite.benchmarking.tokens import count_tokens
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 
 REDUCERS = [None, TokenClustering(1, (3, 3)), EViT([1, 2], 0.7), ToMe(0.3), ACT(24)]

@@ -13,13 +13,13 @@ from processes import process_environment
 from small_run import make_config, make_data
 from tiny import noise, tiny_model
 
-from lightning_expedite.device_memory import out_of_memory
 from lightning_expedite.errors import DeviceMemoryError
 from lightning_expedite.evaluation import SlidingWindow, compiling
 from lightning_expedite.evaluation.compiling import CompiledWindows
+from lightning_expedite.evaluation.device_memory import out_of_memory
 from lightning_expedite.evaluation.halving import halved, predict_in_memory
 from lightning_expedite.evaluation.inference import run_windows
-from lightning_expedite.segmenter import Segmenter
+from lightning_expedite.models.segmenter import Segmenter
 
 pytestmark = pytest.mark.promise("out-of-memory")
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from tiny import tiny_model
 from torch import Tensor, nn
 
-from lightning_expedite.profiling.operations import count_calls
+from lightning_expedite.benchmarking.operations import count_calls
+from lightning_expedite.models.segmenter import Segmenter, linear
+from lightning_expedite.models.segmenter.linear import KEPT, PackedLinear, pack_linear_layers, packed_products
 from lightning_expedite.reducers.distances import bfloat16_matrix_units
-from lightning_expedite.segmenter import Segmenter, linear
-from lightning_expedite.segmenter.linear import KEPT, PackedLinear, pack_linear_layers, packed_products
 
 TYPES = [
     pytest.param(getattr(torch, name), marks=pytest.mark.skipif(name not in packed_products(), reason="no library"))

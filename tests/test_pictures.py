@@ -17,9 +17,9 @@ from lightning_expedite import pictures
 from lightning_expedite.data.palettes import generated_palette
 from lightning_expedite.errors import DataError
 from lightning_expedite.evaluation import predictions
+from lightning_expedite.evaluation.metrics import class_counts, scores_of
 from lightning_expedite.evaluation.token_maps import TokenMap, TokenMaps
-from lightning_expedite.metrics import class_counts, scores_of
-from lightning_expedite.pictures import canvas, labels, tokens
+from lightning_expedite.visualization import canvas, labels, tokens
 
 PALETTE = generated_palette(5)
 MARKS = "where they differ or are wrong"

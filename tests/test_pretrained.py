@@ -9,9 +9,9 @@ from tiny import noise, tiny_model
 
 from lightning_expedite import Segmenter, load_segmenter
 from lightning_expedite.errors import CheckpointError, OutputError, ReducerError
+from lightning_expedite.models.segmenter import Architecture, convert_checkpoint, read_protocol
 from lightning_expedite.protocol import Protocol
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
-from lightning_expedite.segmenter import Architecture, convert_checkpoint, read_protocol
 
 CLASSES = ("sky", "wall", "tree", "road | path", "door")
 PROTOCOL = Protocol(short_side=60, long_side=240, window=64, stride=48, normalization="deit")

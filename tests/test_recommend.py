@@ -10,7 +10,7 @@ import pytest
 import yaml
 from recommend_files import QUALITIES, counts_of, tome, write_benchmark, write_sweep, write_test
 
-from lightning_expedite.choosing.bootstrap import bootstrap_losses
+from lightning_expedite.analysis.bootstrap import bootstrap_losses
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from recommend_files import counts_of, images_of, tome, write_test
 
-from lightning_expedite.choosing import bootstrap
-from lightning_expedite.choosing.bootstrap import Losses, bootstrap_losses
-from lightning_expedite.choosing.counts import ImageCounts, mean_iou, read_counts
+from lightning_expedite.analysis import bootstrap
+from lightning_expedite.analysis.bootstrap import Losses, bootstrap_losses
+from lightning_expedite.analysis.counts import ImageCounts, mean_iou, read_counts
+from lightning_expedite.analysis.runs import Test as Result
+from lightning_expedite.analysis.runs import read_runs
 from lightning_expedite.errors import DataError
-from lightning_expedite.metrics import scores_of
-from lightning_expedite.reporting.runs import Test as Result
-from lightning_expedite.reporting.runs import read_runs
+from lightning_expedite.evaluation.metrics import scores_of
 
 
 def random_counts(seed, classes=17):

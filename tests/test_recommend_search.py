@@ -9,16 +9,16 @@ import yaml
 from recommend_files import write_sweep
 from small_run import command_line
 
-from lightning_expedite.choosing.counts import read_counts
+from lightning_expedite.analysis.counts import read_counts
+from lightning_expedite.analysis.runs import read_runs
 from lightning_expedite.errors import ConfigError, OutputError
 from lightning_expedite.reducers import ACT, EncoderShape, EViT, Reducer, Reduction, TokenClustering, ToMe
 from lightning_expedite.reducers.spaces import Grid, Layers, Share, Whole
-from lightning_expedite.reporting.runs import read_runs
 
 optuna = pytest.importorskip("optuna")
-from lightning_expedite.choosing import finalists, search  # noqa: E402
-from lightning_expedite.choosing.study import Study, Tried, choose_finalists, pareto_front  # noqa: E402
-from lightning_expedite.choosing.subset import SearchCLI, Subset, spread  # noqa: E402
+from lightning_expedite.search import finalists, search  # noqa: E402
+from lightning_expedite.search.study import Study, Tried, choose_finalists, pareto_front  # noqa: E402
+from lightning_expedite.search.subset import SearchCLI, Subset, spread  # noqa: E402
 
 QUICK = ("iterations", 5), ("seconds", 0.01), ("batch_size", 1), ("warmup", 1), ("whole_images", 0)
 QUICK_WORDS = tuple(word for name, value in QUICK for word in (f"--benchmark.{name}", value))

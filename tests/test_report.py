@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from results_files import CLUSTERING, benchmark, row, scores, sweep, write
 
-from lightning_expedite.reporting.comparison import compare
-from lightning_expedite.reporting.figures_class import class_picture
-from lightning_expedite.reporting.per_class import class_table, telling
-from lightning_expedite.reporting.published import find_published, published_tables
-from lightning_expedite.reporting.runs import Run, read_runs
+from lightning_expedite.analysis.comparison import compare
+from lightning_expedite.analysis.figures_class import class_picture
+from lightning_expedite.analysis.per_class import class_table, telling
+from lightning_expedite.analysis.published import find_published, published_tables
+from lightning_expedite.analysis.runs import Run, read_runs
 
 ROOT = Path(__file__).parents[1]
 TOME = ("ToMe", {"ratio": 0.5})

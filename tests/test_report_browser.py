@@ -6,7 +6,7 @@ import shutil
 import pytest
 from results_files import benchmark, row, scores, sweep, write
 
-from lightning_expedite.reporting.report import make_report, report_files
+from lightning_expedite.analysis.report import make_report, report_files
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

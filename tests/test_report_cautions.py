@@ -12,11 +12,11 @@ from markdown_it import MarkdownIt
 from nasty import NASTY, Seen
 from results_files import CLASSES, CLUSTERING, benchmark, row, scores, sweep, write
 
-from lightning_expedite.reporting.cautions import cautions, missing
-from lightning_expedite.reporting.comparison import compare
-from lightning_expedite.reporting.report import make_report, report_files
-from lightning_expedite.reporting.runs import read_failures, read_runs
-from lightning_expedite.reporting.text import csv_cell, latex, markdown, plain, signed
+from lightning_expedite.analysis.cautions import cautions, missing
+from lightning_expedite.analysis.comparison import compare
+from lightning_expedite.analysis.report import make_report, report_files
+from lightning_expedite.analysis.runs import read_failures, read_runs
+from lightning_expedite.text import csv_cell, latex, markdown, plain, signed
 
 TOME = ("ToMe", {"ratio": 0.5})
 

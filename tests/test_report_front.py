@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_files import benchmark, row, scores, sweep, write
 
-from lightning_expedite.reporting.comparison import compare
-from lightning_expedite.reporting.front import AXES, answers, pareto_front, views
-from lightning_expedite.reporting.runs import read_runs
+from lightning_expedite.analysis.comparison import compare
+from lightning_expedite.analysis.front import AXES, answers, pareto_front, views
+from lightning_expedite.analysis.runs import read_runs
 
 numbers = st.one_of(st.integers(0, 5).map(float), st.floats(0, 1e6))  # few integers: many ties
 points = st.lists(st.tuples(numbers, numbers), max_size=40)

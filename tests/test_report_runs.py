@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from results_files import CLUSTERING, benchmark, row, scores, sweep, write
 
+from lightning_expedite.analysis.cautions import cautions, missing
+from lightning_expedite.analysis.comparison import compare
+from lightning_expedite.analysis.front import views
+from lightning_expedite.analysis.page import page
+from lightning_expedite.analysis.per_class import class_table
+from lightning_expedite.analysis.provenance import provenances
+from lightning_expedite.analysis.runs import read_failures, read_runs
+from lightning_expedite.analysis.text_tables import csv_table, latex_tables, markdown_table
 from lightning_expedite.errors import DataError
-from lightning_expedite.reporting.cautions import cautions, missing
-from lightning_expedite.reporting.comparison import compare
-from lightning_expedite.reporting.front import views
-from lightning_expedite.reporting.page import page
-from lightning_expedite.reporting.per_class import class_table
-from lightning_expedite.reporting.provenance import provenances
-from lightning_expedite.reporting.runs import read_failures, read_runs
-from lightning_expedite.reporting.text_tables import csv_table, latex_tables, markdown_table
 
 TOME = ("ToMe", {"ratio": 0.5})
 ODD = (None, True, -1, 0, 1e400, float("nan"), "", "text", [], [[]], {}, {"a": 1}, 10**400, "\ud800", [None] * 3)

@@ -85,7 +85,7 @@ def test_resuming_without_an_interrupted_run_is_a_run(run, config):
 
 
 def test_a_sweep_resumes_tests(tmp_path):
-    from lightning_expedite.sweeping.folders import PointFolder
+    from lightning_expedite.search.folders import PointFolder
 
     assert PointFolder(tmp_path, "none").words("test")[-2:] == ["--resume", "true"]
 

@@ -10,10 +10,10 @@ import pytest
 from interrupted_runs import IMAGES, interrupt, kill, outcome, same_counts, slow_config, start, wait_for_images
 from small_run import make_config, make_data
 
-from lightning_expedite import locking
+from lightning_expedite.evaluation import locking
 from lightning_expedite.evaluation.journal import JournalWriter, read_journal
+from lightning_expedite.evaluation.locking import held
 from lightning_expedite.evaluation.notices import Notices
-from lightning_expedite.locking import held
 
 pytestmark = pytest.mark.promise("resume")
 RESUME = ("--resume", "true")

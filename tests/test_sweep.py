@@ -7,9 +7,9 @@ import yaml
 from small_run import make_config
 from sweep_run import ONE, TOME, WorkerHere, failure_of, prepare, steps_asked, trouble
 
-from lightning_expedite.reporting.runs import read_runs
-from lightning_expedite.sweeping import running
-from lightning_expedite.sweeping.sharding import Shard, locked
+from lightning_expedite.analysis.runs import read_runs
+from lightning_expedite.search import running
+from lightning_expedite.search.sharding import Shard, locked
 
 NAMES = ["none", "tome_ratio0.2", "tome_ratio0.4"]
 ALL_STEPS = [(name, step) for name in NAMES for step in ("test", "benchmark")]

@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_expedite.differing import difference
 from lightning_expedite.errors import ConfigError
-from lightning_expedite.sweeping.grid import point_name, read_grid
-from lightning_expedite.sweeping.options import read_options, split_words
-from lightning_expedite.sweeping.progress import Estimate
-from lightning_expedite.sweeping.sharding import Shard, read_shard
+from lightning_expedite.evaluation.differing import difference
+from lightning_expedite.search.grid import point_name, read_grid
+from lightning_expedite.search.progress import Estimate
+from lightning_expedite.search.sharding import Shard, read_shard
+from lightning_expedite.search.sweep_options import read_options, split_words
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 

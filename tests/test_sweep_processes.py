@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sweep_run import TOME, WorkerHere, command, failure_of, prepare, steps_asked, trouble
 
-from lightning_expedite.sweeping import running
+from lightning_expedite.search import running
 
 ROOT = Path(__file__).parents[1]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")

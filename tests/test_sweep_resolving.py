@@ -9,11 +9,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lightning_expedite.commands.settings import EvaluationCLI, with_bases
+from lightning_expedite.cli.settings import EvaluationCLI, with_bases
 from lightning_expedite.errors import ConfigError, ReducerError
 from lightning_expedite.reducers import EncoderShape
-from lightning_expedite.sweeping.grid import read_grid
-from lightning_expedite.sweeping.resolving import changes, resolve_reducer, resolved
+from lightning_expedite.search.grid import read_grid
+from lightning_expedite.search.resolving import changes, resolve_reducer, resolved
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 GRIDS = {
@@ -126,8 +126,8 @@ def test_changes_are_what_a_later_config_has_to_say():
 
 
 def test_progress_on_a_terminal_counts_points_and_tells_the_time_left():
-    from lightning_expedite.sweeping.folders import Failure
-    from lightning_expedite.sweeping.progress import SweepProgress
+    from lightning_expedite.search.folders import Failure
+    from lightning_expedite.search.progress import SweepProgress
 
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=150, color_system=None)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..models.segmenter.model import Segmenter
 from ..reducers.base import Reducer
-from ..segmenter.model import Segmenter
 from .inference import WindowForward, run_windows
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]

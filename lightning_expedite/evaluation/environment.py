@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer
 
-from .. import __version__
+from ..version import __version__
 
 _PACKAGES = (
     "torch",

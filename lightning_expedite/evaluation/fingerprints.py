@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..data.samples import ImageSource
 from ..errors import CheckpointError
 from ..files import sha256_of
-from ..segmenter.config import CONFIG_FILE, WEIGHTS_FILE
-from ..segmenter.weights import CHECKPOINT_FILE, VARIANT_FILE
+from ..models.segmenter.config import CONFIG_FILE, WEIGHTS_FILE
+from ..models.segmenter.weights import CHECKPOINT_FILE, VARIANT_FILE
+from ..version import __version__
 
 # Settings that change neither labels nor counts: how the work is divided, and what is shown of it.
 LIMITS = ("limit_test_batches", "limit_predict_batches", "fast_dev_run")

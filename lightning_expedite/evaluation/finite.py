@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 
 from ..errors import NumericalError
+from ..models.segmenter.model import Segmenter, with_reducer
 from ..reducers.base import Reducer, Reduction, TokenLayout, run_block
-from ..segmenter.model import Segmenter, with_reducer
 from .inference import SlidingWindow, Views, run_windows
 
 _PRECISIONS = {torch.float64: "64", torch.float32: "32", torch.bfloat16: "bf16", torch.float16: "16"}

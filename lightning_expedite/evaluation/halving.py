@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..device_memory import free_cached_memory, out_of_memory
 from ..errors import DeviceMemoryError
 from .compiling import CompiledWindows
+from .device_memory import free_cached_memory, out_of_memory
 from .inference import Prediction, SlidingWindow
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.segmenter.architecture import ConventionName
+from ..models.segmenter.model import Segmenter
 from ..regions import region
-from ..segmenter.architecture import ConventionName
-from ..segmenter.model import Segmenter
 from .upsampling import interpolate_rows
 from .windows import WindowPlan, plan_windows, size_for_windows
 

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ..data.samples import Sample
 from ..errors import ConfigError, OutputError
-from ..metrics import SUMMARY, Scores, SegmentationScores, class_counts
+from ..models.segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol, with_reducer
+from ..models.segmenter.weights import resolve_checkpoint
 from ..protocol import Protocol, choose_windows, require_positive
 from ..reducers import Reducer
 from ..regions import region
-from ..segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol, with_reducer
-from ..segmenter.weights import resolve_checkpoint
 from .compiling import CompiledWindows, CompileMode, one_graph, require_compiler
 from .finite import require_finite
 from .halving import halved_notice, predict_in_memory
 from .inference import Prediction, SlidingWindow, Stage, Views, WindowForward, run_windows
 from .input_range import InputRange
+from .metrics import SUMMARY, Scores, SegmentationScores, class_counts
 from .notices import Notices, gather
 
 

@@ -11,8 +11,8 @@ from ..data.reading import size_mismatch
 from ..data.samples import Size
 from ..errors import OutputError
 from ..files import write_atomically
-from ..pictures import compare, figure_bytes
-from ..reporting.overlay import overlay_labels
+from ..visualization import compare, figure_bytes
+from ..visualization.overlay import overlay_labels
 
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"

@@ -13,15 +13,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.text import Text
 
+from ..benchmarking.callbacks import profile_of
 from ..data.base import SegmentationDataModule
 from ..files import write_atomically
-from ..metrics import SUMMARY, Scores, scores_of
-from ..profiling.callbacks import profile_of
-from ..reporting.tables import class_table, summary_table
 from .environment import describe_environment
 from .label_warnings import label_warnings
+from .metrics import SUMMARY, Scores, scores_of
 from .module import ImageResult, SegmenterModule
 from .resuming import RUN
+from .tables import class_table, summary_table
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"

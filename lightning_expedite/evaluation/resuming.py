@@ -10,8 +10,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ..differing import difference
 from ..errors import OutputError
+from .differing import difference
 from .journal import Journal, JournalWriter, Record, read_journal
 from .module import ImageResult, SegmenterModule
 

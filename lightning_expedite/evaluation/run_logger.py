@@ -14,12 +14,12 @@ from pytorch_lightning.loggers import Logger
 
 from ..data.samples import Sample
 from ..errors import ConfigError
-from ..metrics import SUMMARY
-from ..reporting.overlay import Image, overlay_labels
-from ..reporting.strips import mark, strip
-from ..reporting.text import markdown
+from ..text import markdown
+from ..visualization.overlay import Image, overlay_labels
+from ..visualization.strips import mark, strip
 from .finite import require_finite
 from .inference import SlidingWindow, run_windows
+from .metrics import SUMMARY
 from .module import SegmenterModule, views_of
 from .results import describe_scores
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, ReducerError
+from ..models.segmenter.model import Segmenter
 from ..reducers.grouping import DROPPED, Grouping, GroupRecorder, join_batches, steps_at
-from ..segmenter.model import Segmenter
 from .inference import SlidingWindow
 from .windows import WindowPlan
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..segmenter.architecture import ConventionName
+from ..models.segmenter.architecture import ConventionName
 
 
 def mmseg_starts(side: int, window: int, stride: int) -> list[int]:

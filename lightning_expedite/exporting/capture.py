@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..errors import ExportError
-from ..segmenter.model import Segmenter
+from ..models.segmenter.model import Segmenter
 
 Batch = int | Literal["dynamic"]
 INPUT, OUTPUT = "images", "logits"

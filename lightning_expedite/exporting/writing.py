@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..data.transforms import STATISTICS
 from ..errors import ExportError
 from ..files import write_atomically
+from ..models.segmenter.model import Segmenter
+from ..models.segmenter.stored_reducer import store_reducer
 from ..protocol import Normalization
-from ..segmenter.model import Segmenter
-from ..segmenter.stored_reducer import store_reducer
+from ..version import __version__
 from .capture import INPUT, OUTPUT, Batch, WindowPass, capture, refuse_content_dependent
 from .checking import check_file
 from .formats import FORMATS, FormatName

@@ -1,0 +1,107 @@
+"""``test``: evaluate a model on a data set."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+
+from .. import benchmarking as profiling
+from ..analysis.schema import load_shown
+from ..errors import ConfigError
+from ..evaluation.metrics_file import MetricsFile
+from ..evaluation.output import keep_traces
+from ..evaluation.results import RESULTS_FILE, ResultsWriter, show_results
+from ..evaluation.resuming import Start
+from ..evaluation.run_logger import RunLogger
+from .loggers import place_loggers, with_place
+from .settings import EvaluationCLI
+from .starting import add_resume, protect, started
+
+# Imported so that their names alone are known to --trainer.callbacks.
+PROFILERS = (profiling.FlopsProfiler, profiling.LatencyProfiler, profiling.MemoryProfiler)
+
+
+class ScoringCLI(EvaluationCLI):
+    """The options of ``test``; its loggers write to the run's folder where they are told no other."""
+
+    name = "test"
+    logs = True
+
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add what to log."""
+        add_resume(parser)
+        add = parser.add_argument
+        add("--log_images", type=int, default=0, help="images, of the first ones, that loggers get as pictures")
+        add("--log_changes", action="store_true", help="mark in them what the reducer changed: each is labelled twice")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words, in which a logger may be named without a place to write to."""
+        super().parse_arguments(parser, with_place(args))
+        if self.config.log_images < 0:
+            raise ConfigError(f"--log_images is {self.config.log_images}: it must be 0 or more")
+
+    def instantiate_classes(self) -> None:
+        """Make model, data, trainer and loggers.
+
+        Raises:
+            ConfigError: A logger's package is not installed.
+        """
+        settings, self.config = self.config, self.config.clone()  # the resolved config names no folder of this run
+        place_loggers(self.config.trainer, self.output)
+        try:
+            super().instantiate_classes()
+        except (ModuleNotFoundError, ValueError) as error:
+            reason = missing_package(error)
+            if reason is None:
+                raise
+            raise ConfigError(
+                f"a package is missing ({reason}); TensorBoard's and W&B's come with "
+                "pip install 'lightning-expedite[tensorboard]' and 'lightning-expedite[wandb]'"
+            ) from error
+        self.config = settings
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer; unless logging is off, ``metrics.csv`` is one of its loggers."""
+        chosen = self.config_init.trainer.logger
+        if chosen is not False:
+            given = [] if chosen in (True, None) else chosen if isinstance(chosen, list) else [chosen]
+            kwargs["logger"] = [*given, MetricsFile(self.output)]
+        return super().instantiate_trainer(**kwargs)
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """Give what a missing package's error says, which jsonargparse wraps, or ``None`` for any other error."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError):
+            return next(iter(str(error).splitlines()), "unknown")
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Evaluate, write the results and show them."""
+    cli = ScoringCLI(arguments)
+    result = cli.output / RESULTS_FILE
+    with started(cli, result, product=result) as start:
+        if not start.complete:
+            evaluate(cli, start)
+        elif cli.trainer.is_global_zero:
+            show_results(load_shown(result), cli.output)
+            print("these results were there already; nothing was left to do")
+    return 0
+
+
+def evaluate(cli: ScoringCLI, start: Start) -> None:
+    """Evaluate the images that are left, and write the results of all."""
+    keep_traces(cli.trainer, cli.output)
+    settings = cli.resolved_config()
+    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(ResultsWriter(cli.output, settings, start.run))
+    callbacks.append(
+        RunLogger(settings, cli.config.log_images, cli.config.log_changes)
+    )  # after the run's time is known
+    protect(callbacks, start)
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
+    if cli.model.result is None:
+        raise ConfigError("no image was evaluated; trainer.limit_test_batches must let at least one batch through")

@@ -1,0 +1,1 @@
+"""Dense-prediction models on a ViT encoder, and loading them from every checkpoint layout."""
