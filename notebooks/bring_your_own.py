@@ -145,10 +145,10 @@ class EveryOtherColumnReduction(Reduction):
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         return torch.cat((prefix, patches[:, self.kept]), dim=1)
 
-    def masks(self, logits):
+    def restore_logits(self, logits):
         return logits[:, self.place]
 
-    def nothing_reduced(self):
+    def is_identity(self):
         return self.layout.columns == 1
 
 

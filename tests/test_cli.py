@@ -41,14 +41,14 @@ class HalvingReduction(Reduction):
         super().__init__(layout)
         self.step = settings.step
 
-    def before(self, tokens):
+    def prepare_tokens(self, tokens):
         return torch.cat((tokens[:, :1], tokens[:, 1 :: self.step]), dim=1)
 
-    def after(self, tokens):
+    def restore_tokens(self, tokens):
         place = torch.arange(self.layout.patches) // self.step
         return torch.cat((tokens[:, :1], tokens[:, 1:][:, place]), dim=1)
 
-    def nothing_reduced(self):
+    def is_identity(self):
         return False
 
 

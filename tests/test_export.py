@@ -152,7 +152,7 @@ class Brightest(Reducer):
 
 
 class BrightestReduction(Reduction):
-    def before(self, tokens):
+    def prepare_tokens(self, tokens):
         return tokens if tokens.mean() > 0 else -tokens
 
 

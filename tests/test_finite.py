@@ -107,10 +107,10 @@ class Breaking(Reducer):
 @pytest.mark.parametrize(
     ("hook", "place"),
     [
-        ("before", "before the first layer"),
+        ("prepare_tokens", "before the first layer"),
         ("layer", "at encoder layer 2"),
-        ("after", "after the last layer"),
-        ("masks", "on the logits"),
+        ("restore_tokens", "after the last layer"),
+        ("restore_logits", "on the logits"),
     ],
 )
 @torch.inference_mode()
@@ -239,8 +239,8 @@ def test_pixels_of_a_data_module(fails, config, monkeypatch):
 def test_comparisons_look_at_the_unreduced_model_too(fails, data, monkeypatch):
     """The reduced logits are sound, those without a reducer are not."""
     config = make_config(data, reducer={"class_path": "ToMe", "init_args": {"ratio": 0.3}})
-    masks = Reduction.masks
-    monkeypatch.setattr(Reduction, "masks", lambda self, x: masks(self, x) / (0 if type(self) is Reduction else 1))
+    spoil = lambda self, logits: logits / (0 if type(self) is Reduction else 1)  # noqa: E731
+    monkeypatch.setattr(Reduction, "restore_logits", spoil)
     message = fails("predict", "--config", config, "--compare", "--output", "maps")
     assert "part0/0: the model's logits are NaN or infinite at precision 32-true" in message
 
@@ -256,7 +256,7 @@ class Fickle(Reducer):
         return FickleReduction(layout)
 
 class FickleReduction(Reduction):
-    def masks(self, logits):
+    def restore_logits(self, logits):
         second = torch.distributed.is_initialized() and torch.distributed.get_rank() == 1
         return logits * (torch.nan if second else 1)
 '''

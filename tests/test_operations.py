@@ -143,14 +143,14 @@ class Undone(TokenClustering):
 
     def start(self, layout):
         reduction = super().start(layout)
-        whole = reduction.masks
+        whole = reduction.restore_logits
 
-        def masks(logits):
+        def restore_logits(logits):
             if logits.device.type == "meta":
                 raise RuntimeError("a mistake")
             return whole(logits)
 
-        reduction.masks = masks
+        reduction.restore_logits = restore_logits
         return reduction
 
 

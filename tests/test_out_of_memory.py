@@ -261,7 +261,7 @@ class Tight(Reducer):
         return TightReduction(layout)
 
 class TightReduction(Reduction):
-    def masks(self, logits):
+    def restore_logits(self, logits):
         if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1 and len(logits) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return logits

@@ -77,7 +77,7 @@ def test_clustering_and_reconstruction_equal_the_naive_ones(
     clustered = reduction.layer(3, block, tokens)
     assert torch.equal(clustered[:, :prefix], whole[:, :prefix])
     logits = noise(2, clusters[0] * clusters[1], 4, dtype=torch.float64, seed=1)
-    rebuilt = reduction.masks(logits)
+    rebuilt = reduction.restore_logits(logits)
     for image in range(2):
         patches = whole[image, prefix:]
         centroids = naive_clusters(patches.unflatten(0, grid), clusters, window, iterations, temperature)
@@ -114,7 +114,7 @@ def test_cluster_grid_is_cut_to_the_tokens_of_a_small_image(size, cut):
     model = tiny_model(TokenClustering(2, (5, 5)))
     logits, reduction = model.segment_patches(images)
     assert reduction.grid == cut
-    assert reduction.nothing_reduced() is (cut == (size[0] // 8, size[1] // 8))
+    assert reduction.is_identity() is (cut == (size[0] // 8, size[1] // 8))
     model.reducer = TokenClustering(2, cut)
     assert torch.equal(model.segment_patches(images).logits, logits)
 
@@ -171,10 +171,10 @@ def test_dropping_and_restoring_equal_the_naive_ones(prefix, rate, fuse, neighbo
     assert settings.locations == (1, 3, 4)
     tokens = noise(2, prefix + 20, 32, dtype=torch.float64)
     reduction = settings.start(TokenLayout(4, 5, prefix=prefix))
-    reduced = reduction.before(tokens)
+    reduced = reduction.prepare_tokens(tokens)
     for layer, block in enumerate(blocks, start=1):
         reduced = reduction.layer(layer, block, reduced)
-    out = reduction.after(reduced)
+    out = reduction.restore_tokens(reduced)
     for image in range(2):
         one, drops = tokens[image], []
         for layer, block in enumerate(blocks, start=1):

@@ -6,7 +6,7 @@ from tiny import close, noise, tiny_model
 
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, TokenLayout, ToMe
 from lightning_expedite.reducers.clustering import cluster
-from lightning_expedite.reducers.distances import product, squared_distances
+from lightning_expedite.reducers.distances import matmul_fp32, squared_distances
 from lightning_expedite.reducers.picking import group_means, take
 from lightning_expedite.reducers.tome import match
 
@@ -18,7 +18,7 @@ HALF = (torch.bfloat16, torch.float16)
 def test_products_of_half_precision_tokens_are_those_of_float32(dtype):
     left, right = noise(2, 40, 96).to(dtype), noise(2, 60, 96, seed=1).to(dtype)
     expected = left[:, ::2].double() @ right[:, 1::2].double().transpose(1, 2)
-    found = product(left[:, ::2], right[:, 1::2].transpose(1, 2), dtype)
+    found = matmul_fp32(left[:, ::2], right[:, 1::2].transpose(1, 2), dtype)
     assert found.dtype == torch.float32
     assert close(found.double(), expected, 1e-6)  # rounded to bfloat16 it would be off by 2e-3
 
@@ -26,17 +26,17 @@ def test_products_of_half_precision_tokens_are_those_of_float32(dtype):
 def test_products_and_distances_ignore_autocast():
     left, right = noise(1, 30, 64), noise(1, 20, 64, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
-        found, distances = product(left, right.transpose(1, 2), left.dtype), squared_distances(left, right)
+        found, distances = matmul_fp32(left, right.transpose(1, 2), left.dtype), squared_distances(left, right)
     assert close(found.double(), left.double() @ right.double().transpose(1, 2), 1e-6)
     assert close(distances.double(), torch.cdist(left.double(), right.double()).square(), 1e-5)
 
 
 def test_the_library_computes_other_products_as_before():
     before = torch.backends.mkldnn.matmul.fp32_precision
-    product(noise(1, 8, 16).bfloat16(), noise(1, 16, 8).bfloat16(), torch.bfloat16)
+    matmul_fp32(noise(1, 8, 16).bfloat16(), noise(1, 16, 8).bfloat16(), torch.bfloat16)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     with pytest.raises(RuntimeError):
-        product(noise(1, 8, 16).bfloat16(), noise(1, 15, 8).bfloat16(), torch.bfloat16)
+        matmul_fp32(noise(1, 8, 16).bfloat16(), noise(1, 15, 8).bfloat16(), torch.bfloat16)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 

@@ -50,7 +50,7 @@ def test_a_reducer_changes_the_logits_and_keeps_no_state_between_passes(name):
     first = model(images)
     model(noise(2, 3, 40, 72, seed=1))
     assert torch.equal(model(images), first)
-    assert not torch.as_tensor(model.segment_patches(images).reduction.nothing_reduced()).any()
+    assert not torch.as_tensor(model.segment_patches(images).reduction.is_identity()).any()
     model.reducer = None
     assert not close(model(images), first, 1e-3)
 
@@ -67,7 +67,7 @@ def test_a_reducer_that_keeps_all_tokens_equals_the_unreduced_model(reducer):
     model = tiny_model()
     expected = model(images)
     model.reducer = reducer
-    assert model.segment_patches(images).reduction.nothing_reduced() is True
+    assert model.segment_patches(images).reduction.is_identity() is True
     assert torch.equal(model(images), expected)
 
 
@@ -150,7 +150,7 @@ class PairReduction(Reduction):
         self.member = torch.arange(layout.patches) // 2
         self.counts = []
 
-    def before(self, tokens):
+    def prepare_tokens(self, tokens):
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         pairs = [pair.mean(1) for pair in patches.split(2, dim=1)]
         return torch.cat((prefix, torch.stack(pairs, dim=1)), dim=1)
@@ -159,16 +159,16 @@ class PairReduction(Reduction):
         self.counts.append(tokens.shape[1] - self.layout.prefix)
         return super().layer(layer, block, tokens)
 
-    def after(self, tokens):
+    def restore_tokens(self, tokens):
         if self.settings.restore_masks:
             return tokens
         prefix, merged = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         return torch.cat((prefix, merged[:, self.member]), dim=1)
 
-    def masks(self, logits):
+    def restore_logits(self, logits):
         return logits[:, self.member] if self.settings.restore_masks else logits
 
-    def nothing_reduced(self):
+    def is_identity(self):
         return False
 
 

@@ -238,22 +238,22 @@ class Halving(Reducer):
 
 
 class HalvingReduction(Reduction):
-    def before(self, tokens):
+    def prepare_tokens(self, tokens):
         return torch.cat((tokens[:, :1], tokens[:, 1::2]), dim=1)
 
-    def masks(self, logits):
+    def restore_logits(self, logits):
         return logits.repeat_interleave(2, dim=1)
 
-    def nothing_reduced(self):
+    def is_identity(self):
         return False
 
 
 class TellingReduction(HalvingReduction):
-    def before(self, tokens):
+    def prepare_tokens(self, tokens):
         if self.recorder is not None:
             group = (torch.arange(self.layout.patches) // 2).expand(len(tokens), -1)
             self.recorder.add(self.layout, 1, group, 1 + self.layout.patches // 2, lasts=True)
-        return super().before(tokens)
+        return super().prepare_tokens(tokens)
 
 
 def test_a_reducer_of_ones_own_tells_its_groups_or_is_named(monkeypatch):

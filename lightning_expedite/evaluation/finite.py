@@ -120,8 +120,8 @@ class _WatchedReduction(Reduction):
         self.reducer = reducer
         self.inner = Reduction(layout) if reducer is None else reducer.start(layout)
 
-    def before(self, tokens: Tensor) -> Tensor:
-        return self._passed(self.inner.before(_passed("the patch embedding", tokens)), "before the first layer")
+    def prepare_tokens(self, tokens: Tensor) -> Tensor:
+        return self._passed(self.inner.prepare_tokens(_passed("the patch embedding", tokens)), "before the first layer")
 
     def layer(self, layer: int, block: Any, tokens: Tensor) -> Tensor:
         result = self.inner.layer(layer, block, tokens)
@@ -129,14 +129,16 @@ class _WatchedReduction(Reduction):
             raise _FoundError(f"encoder layer {layer}")
         return self._passed(result, f"at encoder layer {layer}")
 
-    def after(self, tokens: Tensor) -> Tensor:
-        return self._passed(self.inner.after(_passed("the encoder's last norm", tokens)), "after the last layer")
+    def restore_tokens(self, tokens: Tensor) -> Tensor:
+        return self._passed(
+            self.inner.restore_tokens(_passed("the encoder's last norm", tokens)), "after the last layer"
+        )
 
-    def masks(self, logits: Tensor) -> Tensor:
-        return self._passed(self.inner.masks(_passed("the decoder", logits)), "on the logits")
+    def restore_logits(self, logits: Tensor) -> Tensor:
+        return self._passed(self.inner.restore_logits(_passed("the decoder", logits)), "on the logits")
 
-    def nothing_reduced(self) -> bool | Tensor:
-        return self.inner.nothing_reduced()
+    def is_identity(self) -> bool | Tensor:
+        return self.inner.is_identity()
 
     def _passed(self, result: Tensor, place: str) -> Tensor:
         return _passed(f"the reducer {self.reducer} {place}", result)

@@ -32,7 +32,7 @@ one ``bool`` for all of them or a boolean tensor ``(B,)``."""
 def run_windows(model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tensor]:
     """Run the model on windows as it is; see `WindowForward`."""
     logits, reduction = model.segment_patches(windows)
-    return logits, model.reducer is not None and reduction.nothing_reduced()
+    return logits, model.reducer is not None and reduction.is_identity()
 
 
 class Prediction(NamedTuple):

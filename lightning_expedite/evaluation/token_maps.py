@@ -103,7 +103,7 @@ def record_steps(model: Segmenter, crops: Tensor, batch_size: int) -> list[Group
         recorder = GroupRecorder()
         with torch.inference_mode():
             reduction = model.segment_patches(batch, recorder).reduction
-        nothing = nothing and bool(torch.as_tensor(reduction.nothing_reduced()).all())
+        nothing = nothing and bool(torch.as_tensor(reduction.is_identity()).all())
         batches.append(recorder.steps)
     if not batches[0]:
         if nothing:

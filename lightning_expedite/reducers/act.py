@@ -115,7 +115,7 @@ class ACTReduction(Reduction):
         """Give the most groups of any image and head in a layer."""
         return int(self.groups[layer - 1].max())
 
-    def nothing_reduced(self) -> Tensor:
+    def is_identity(self) -> Tensor:
         """Tell for each image whether every query of every layer and head was alone in its group."""
         tokens = self.layout.prefix + self.layout.patches
         return (torch.stack(self.groups) == tokens).all(dim=2).all(dim=0)

@@ -3,16 +3,17 @@
 A `Reducer` holds a method's settings and is shared by all forward passes. For each pass it starts a
 `Reduction`, which holds that pass's state and whose hooks the model calls in this order::
 
-    tokens = reduction.before(tokens)                    # before the first layer
+    tokens = reduction.prepare_tokens(tokens)                    # before the first layer
     for layer, block in enumerate(blocks, start=1):
-        tokens = reduction.layer(layer, block, tokens)   # around each block
-    tokens = reduction.after(norm(tokens))               # on the encoder's output
-    logits = reduction.masks(decoder(patches(tokens)))   # on the decoder's masks
+        tokens = reduction.layer(layer, block, tokens)           # around each block
+    tokens = reduction.restore_tokens(norm(tokens))              # on the encoder's output
+    logits = reduction.restore_logits(decoder(patches(tokens)))  # on the decoder's logits
 
-A method that changes the number of tokens restores one result per patch in ``after`` (the decoder then
-sees every patch) or in ``masks`` (the decoder sees the reduced tokens).
+A method that changes the number of tokens restores one result per patch in ``restore_tokens`` (the
+decoder then sees every patch) or in ``restore_logits`` (the decoder sees the reduced tokens).
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from .spaces import Span
 if TYPE_CHECKING:
     from .grouping import GroupRecorder
 
+_RENAMED_HOOKS = {
+    "before": "prepare_tokens",
+    "after": "restore_tokens",
+    "masks": "restore_logits",
+    "nothing_reduced": "is_identity",
+}
 Tokens = Callable[[Tensor], Tensor]
 
 
@@ -59,10 +66,17 @@ class Reduction:
     """Who wants to know which patches share a token; see `lightning_expedite.reducers.grouping`. Without one, a
     reduction must do nothing for it."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in _RENAMED_HOOKS.items():
+            if old in vars(cls):  # it would never be called
+                warnings.warn(f"{cls.__name__}.{old} is now called {new}: rename it", DeprecationWarning, stacklevel=2)
+                setattr(cls, new, vars(cls)[old])
+
     def __init__(self, layout: TokenLayout) -> None:
         self.layout = layout
 
-    def before(self, tokens: Tensor) -> Tensor:
+    def prepare_tokens(self, tokens: Tensor) -> Tensor:
         """Change the embedded tokens ``(B, n, C)`` before the first layer."""
         return tokens
 
@@ -70,11 +84,11 @@ class Reduction:
         """Run timm ``Block`` number ``layer`` (counted from 1) on tokens ``(B, n, C)``."""
         return run_block(block, tokens)
 
-    def after(self, tokens: Tensor) -> Tensor:
+    def restore_tokens(self, tokens: Tensor) -> Tensor:
         """Change the encoder's normalised output ``(B, n, C)``."""
         return tokens
 
-    def masks(self, logits: Tensor) -> Tensor:
+    def restore_logits(self, logits: Tensor) -> Tensor:
         """Turn the decoder's logits ``(B, n, K)`` into one row per patch, ``(B, rows * columns, K)``."""
         return logits
 
@@ -90,7 +104,7 @@ class Reduction:
         """
         return 0
 
-    def nothing_reduced(self) -> bool | Tensor:
+    def is_identity(self) -> bool | Tensor:
         """Tell, after the pass, whether all tokens went through all layers.
 
         Returns:

@@ -14,12 +14,12 @@ from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
 from .distances import (
     in_float32,
-    operand,
-    product,
+    matmul_fp32,
     rebuild,
     reconstruction_multiply_adds,
     reconstruction_weights,
     squared_norms,
+    to_matmul_dtype,
 )
 from .spaces import Grid, Span, Whole
 
@@ -108,7 +108,7 @@ class ClusterReduction(Reduction):
             self.recorder.add(self.layout, layer, group, count, lasts=True)
         return torch.cat((prefix, self.centroids), dim=1)
 
-    def masks(self, logits: Tensor) -> Tensor:
+    def restore_logits(self, logits: Tensor) -> Tensor:
         """Rebuild the logits of all patches from those of the clusters."""
         with region("cluster: weights"):
             weights = self.weights()
@@ -132,7 +132,7 @@ class ClusterReduction(Reduction):
         rebuilt = reconstruction_multiply_adds(tokens, clusters, settings.neighbours, width)
         return once + settings.iterations * round_ + rebuilt
 
-    def nothing_reduced(self) -> bool:
+    def is_identity(self) -> bool:
         """Tell whether the cluster grid was cut to the token grid on both sides."""
         return self.grid == (self.layout.rows, self.layout.columns)
 
@@ -159,7 +159,7 @@ def cluster(
     """
     bands = neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
     with region("cluster: start"):
-        stored, tokens = tokens.dtype, operand(tokens)
+        stored, tokens = tokens.dtype, to_matmul_dtype(tokens)
         centroids = pool(tokens, token_grid, cluster_grid).to(stored)
     for _ in range(settings.iterations if iterations is None else iterations):
         with region("cluster: iteration"):
@@ -172,14 +172,16 @@ def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], tempera
 
     The squared norm of a token is the same for all clusters and drops out of the softmax.
     """
-    stored, centroids = centroids.dtype, operand(centroids)
+    stored, centroids = centroids.dtype, to_matmul_dtype(centroids)
     bias = squared_norms(centroids).mul_(-temperature)[:, None, :]
     sums, mass = torch.zeros_like(centroids, dtype=bias.dtype), torch.zeros_like(bias)
     for band in bands:
         some = tokens[:, band.tokens]
-        affinity = operand(closeness(some, centroids, bias, band, temperature, stored).softmax(dim=-1).to(stored))
+        affinity = to_matmul_dtype(
+            closeness(some, centroids, bias, band, temperature, stored).softmax(dim=-1).to(stored)
+        )
         mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True, dtype=mass.dtype)
-        sums[:, band.clusters] += product(affinity.transpose(1, 2), some, stored)
+        sums[:, band.clusters] += matmul_fp32(affinity.transpose(1, 2), some, stored)
     return (sums / mass.clamp_min(1e-16).transpose(1, 2)).to(stored)
 
 
@@ -188,7 +190,7 @@ def closeness(
 ) -> Tensor:
     """Logits of the assignment of a band's tokens ``(B, n, C)`` to the clusters in its reach, ``(B, n, s)``."""
     near = centroids[:, band.clusters]
-    logits = product(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
+    logits = matmul_fp32(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
     return logits.masked_fill_(band.far, -torch.inf)
 
 
@@ -200,8 +202,8 @@ def assignment(
     The shares are those of the last round, of whose means the clusters are made.
     """
     stored, bands = tokens.dtype, neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
-    centroids = operand(cluster(tokens, token_grid, cluster_grid, settings, settings.iterations - 1))
-    tokens, bias = operand(tokens), squared_norms(centroids).mul_(-settings.temperature)[:, None, :]
+    centroids = to_matmul_dtype(cluster(tokens, token_grid, cluster_grid, settings, settings.iterations - 1))
+    tokens, bias = to_matmul_dtype(tokens), squared_norms(centroids).mul_(-settings.temperature)[:, None, :]
     parts = [
         closeness(tokens[:, band.tokens], centroids, bias, band, settings.temperature, stored).argmax(dim=-1)
         + band.clusters.start

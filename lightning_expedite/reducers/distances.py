@@ -44,7 +44,7 @@ def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return wrapped
 
 
-def product(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
+def matmul_fp32(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
     """Multiply matrices, adding up in float32 or wider, on half-precision units where the factors allow it.
 
     Args:
@@ -70,8 +70,8 @@ def product(left: Tensor, right: Tensor, stored: torch.dtype) -> Tensor:
         return result
 
 
-def operand(tokens: Tensor) -> Tensor:
-    """Give tokens as `product` takes them fastest: a CPU would convert them each time, a GPU need not at all."""
+def to_matmul_dtype(tokens: Tensor) -> Tensor:
+    """Give tokens as `matmul_fp32` takes them fastest: a CPU would convert them each time, a GPU need not at all."""
     return tokens if tokens.is_cuda else widen(tokens)
 
 
@@ -98,7 +98,7 @@ def squared_distances(tokens: Tensor, others: Tensor) -> Tensor:
     Returns:
         ``(B, N, S)`` in float32 or wider.
     """
-    distances = product(tokens, others.transpose(1, 2), tokens.dtype).mul_(-2)
+    distances = matmul_fp32(tokens, others.transpose(1, 2), tokens.dtype).mul_(-2)
     distances += squared_norms(tokens)[:, :, None]
     distances += squared_norms(others)[:, None, :]
     return distances.clamp_min_(0)

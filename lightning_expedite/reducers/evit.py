@@ -133,7 +133,7 @@ class EViTReduction(Reduction):
         marks = torch.full((len(first), extra + 1), DROPPED, device=first.device)
         return marks.scatter(1, places, places)[:, :extra]
 
-    def after(self, tokens: Tensor) -> Tensor:
+    def restore_tokens(self, tokens: Tensor) -> Tensor:
         """Put every token back in its place, the dropped ones rebuilt from the kept."""
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         for drop in reversed(self.drops):
@@ -159,7 +159,7 @@ class EViTReduction(Reduction):
             for drop in self.drops
         )
 
-    def nothing_reduced(self) -> bool:
+    def is_identity(self) -> bool:
         """Tell whether every layer kept all tokens."""
         return not self.drops
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import ReducerError
 from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
-from .distances import operand, product, squared_norms
+from .distances import matmul_fp32, squared_norms, to_matmul_dtype
 from .picking import across_images, count_members, group_means, scatter_means, take
 from .spaces import Share, Span
 
@@ -54,7 +54,7 @@ class ToMeReduction(Reduction):
 
     def layer(self, layer: int, block: Any, tokens: Tensor) -> Tensor:
         """Run a block with its attention and its MLP on merged tokens."""
-        if self.nothing_reduced():
+        if self.is_identity():
             return super().layer(layer, block, tokens)
 
         def on_merged(module: Any, part: str, tokens: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class ToMeReduction(Reduction):
         tokens = attention_residual(block, tokens, lambda x: on_merged(partial(attend, block.attn), "attention", x))
         return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, "MLP", x))
 
-    def nothing_reduced(self) -> bool:
+    def is_identity(self) -> bool:
         """Tell whether there are too few tokens for one to merge."""
         return self.merged == 0
 
@@ -133,9 +133,9 @@ def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         Two tensors ``(B, S)``.
     """
     first = 2 * -(-prefix // 2)  # the first source that is a patch
-    stored, tokens = tokens.dtype, operand(tokens)
+    stored, tokens = tokens.dtype, to_matmul_dtype(tokens)
     scale = squared_norms(tokens).clamp_min_(1e-24).rsqrt_()
-    similarity = product(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), stored)
+    similarity = matmul_fp32(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), stored)
     similarity *= scale[:, None, 1::2].contiguous()
     if prefix > 1:  # token 1 is a distillation token
         similarity[:, :, 0] = -torch.inf

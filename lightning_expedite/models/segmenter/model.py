@@ -221,16 +221,16 @@ class Segmenter(nn.Module):
         reduction = self.reducer.start(layout) if self.reducer is not None else Reduction(layout)
         if recorder is not None:
             reduction.recorder = recorder
-        tokens = reduction.before(tokens)
+        tokens = reduction.prepare_tokens(tokens)
         for layer, block in enumerate(self.encoder.blocks, start=1):
             with region(f"block {layer}"):
                 tokens = reduction.layer(layer, block, tokens)
         with region("restore tokens"):
-            tokens = reduction.after(self.encoder.norm(tokens))
+            tokens = reduction.restore_tokens(self.encoder.norm(tokens))
         with region("decoder"):
             logits = self.decoder(tokens[:, layout.prefix :])
         with region("restore logits"):
-            logits = reduction.masks(logits)
+            logits = reduction.restore_logits(logits)
         return Segmentation(logits.transpose(1, 2).unflatten(2, grid), reduction)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
