@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SETUP = Path(__file__).resolve().parents[1] / "setup.cfg"
-EXTRAS = ("export", "tensorboard", "wandb", "search")  # what the package imports; the others are tools of developers
+EXTRAS = ("export", "tensorboard", "wandb")  # what the package imports; the others are tools of developers
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[a-z,]+\])?(?:>=|==)([0-9][0-9.]*)")
 
 
