@@ -3,7 +3,7 @@
     python benchmarks/determinism.py --output benchmarks/results/determinism.json
 
 labels the same images with the same models again and again: once more, with other numbers of windows at once and of
-threads, with another precision, compiled, and without packed weights, one change at a time. It counts the pixels that
+threads, with another precision, and compiled, one change at a time. It counts the pixels that
 get another label and computes the mIoU of each. ``--quick`` uses two images, and leaves compilation out, to try it.
 """
 
@@ -43,7 +43,6 @@ class Settings:
     threads: int = 1
     precision: str = "32-true"
     compile: bool = False
-    pack_weights: bool = True
 
 
 def comparisons(quick: bool) -> Iterator[tuple[str, Settings, Settings]]:
@@ -54,7 +53,6 @@ def comparisons(quick: bool) -> Iterator[tuple[str, Settings, Settings]]:
         for number in (1, 2, 8):
             yield f"{precision}: window_batch_size {number}", base, replace(base, window_batch_size=number)
         yield f"{precision}: 2 threads", base, replace(base, threads=2)
-        yield f"{precision}: pack_weights false", base, replace(base, pack_weights=False)
         if not quick:
             yield f"{precision}: compile true", base, replace(base, compile=True)
     yield "bf16-true for 32-true", Settings(), Settings(precision="bf16-true")
@@ -78,7 +76,7 @@ def read_scenes(count: int) -> list[Sample]:
 def label(config: str, settings: Settings, samples: Sequence[Sample]) -> list[Tensor]:
     """Label images ``(H, W)`` with a demo config's model and reducer."""
     torch.set_num_threads(settings.threads)
-    model = load_segmenter("demo", reducer=reducer_of(config), pack_weights=settings.pack_weights)
+    model = load_segmenter("demo", reducer=reducer_of(config))
     dtype = torch.bfloat16 if settings.precision == "bf16-true" else torch.float32
     model.to(dtype)
     protocol = model.protocol

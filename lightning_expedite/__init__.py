@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from . import visualization as pictures
     from .evaluation.one_image import SegmentedImage, segment
     from .exporting import export
-    from .models.segmenter import Segmenter, load_segmenter, with_reducer
+    from .models import Segmenter, load, load_segmenter, with_reducer
 
 __all__ = [
     "SegmentedImage",
     "Segmenter",
     "__version__",
     "export",
+    "load",
     "load_segmenter",
     "pictures",
     "segment",
@@ -24,11 +25,12 @@ __all__ = [
 
 _PLACES = {
     "SegmentedImage": ".evaluation.one_image",
-    "Segmenter": ".models.segmenter",
+    "Segmenter": ".models",
     "export": ".exporting",
-    "load_segmenter": ".models.segmenter",
+    "load": ".models",
+    "load_segmenter": ".models",
     "segment": ".evaluation.one_image",
-    "with_reducer": ".models.segmenter",
+    "with_reducer": ".models",
 }
 
 

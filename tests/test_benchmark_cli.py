@@ -13,7 +13,6 @@ from small_run import make_config
 
 from lightning_expedite.benchmarking.tables import benchmark_table, caption
 from lightning_expedite.errors import DataError
-from lightning_expedite.models.segmenter.linear import PackedLinear
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICK = ("--device", "cpu", "--iterations", 5, "--seconds", 0.5, "--warmup", 1, "--batch_size", 2, "--whole_images", 1)
@@ -78,7 +77,7 @@ def test_the_input_is_different_real_crops_and_the_parts_of_an_image_add_up(demo
         assert row["input"]["source"] == "Demo"
         assert row["input"]["size"] == [128, 128]
         assert row["input"]["crops"] >= 5
-        assert row["model"] == {"checkpoint": "demo", "untrained": False, "query_scale": 1.0, "pack_weights": True}
+        assert row["model"] == {"checkpoint": "demo", "untrained": False, "query_scale": 1.0}
         share = row["test_share"]
         whole = share["load_ms"] + share["transfer_ms"] + share["image_ms"]
         assert share["model_share"] == pytest.approx(share["window_ms"] * share["windows_per_image"] / whole)
@@ -290,15 +289,6 @@ def test_a_trainers_precision_that_is_used(run, tmp_path, monkeypatch, asked, us
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_here(fails):
     assert "give --device cpu" in fails("benchmark", *demo("none"), "--device", "cuda")
-
-
-def test_both_sides_run_without_packed_weights_where_they_are_not_wanted(run, tmp_path, monkeypatch):
-    for product in ("_multiply_mkl", "_multiply_onednn"):
-        monkeypatch.setattr(PackedLinear, product, None)
-    words = (*demo("ours"), *QUICK, "--whole_images", 0, "--model.pack_weights", "false", "--output", tmp_path / "out")
-    assert run("benchmark", *words)[0] == 0
-    (row,) = rows_of(tmp_path / "out")["rows"]
-    assert row["model"]["pack_weights"] is False
 
 
 @pytest.mark.gpu

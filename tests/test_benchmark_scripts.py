@@ -103,12 +103,6 @@ def test_rows_of_two_machines_do_not_share_a_file(benchmarked):
         benchmarked("--only", "ade_ours_h8", device="Another")
 
 
-def test_rows_with_and_without_packed_weights_do_not_share_a_file(benchmarked):
-    benchmarked("--only", "ade_ours_h10")
-    with pytest.raises(SystemExit, match=r"kernels None and .*packed"):
-        benchmarked("--only", "ade_ours_h8", kernels={"packed_weights": {}})
-
-
 def test_names_that_are_no_rows_are_refused(benchmarked, capsys):
     with pytest.raises(SystemExit):
         benchmarked("--only", "ade_ours_h10", "ade_ours_h99")

@@ -17,7 +17,6 @@ from lightning_expedite.errors import ExportError
 from lightning_expedite.exporting import checking, export, formats
 from lightning_expedite.exporting.checking import check_file
 from lightning_expedite.exporting.formats import FORMATS, open_torch
-from lightning_expedite.models.segmenter.linear import PackedLinear
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 from lightning_expedite.reducers.base import Reducer, Reduction
 
@@ -113,16 +112,6 @@ def test_the_model_is_left_as_it_was(tmp_path):
     with torch.inference_mode():  # no table that the trace left behind spoils later passes
         for name in REDUCERS:
             assert small(name).segment_patches(scenes(2, 64)).logits.isfinite().all()
-
-
-def test_packed_products_are_in_no_graph(tmp_path):
-    model, crops = small("none"), scenes(2, 64)
-    assert any(isinstance(layer, PackedLinear) for layer in model.modules())
-    export(model, tmp_path, crops)
-    program = torch.export.load(tmp_path / "model.pt2")
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert "aten.linear.default" in called
-    assert not [name for name in called if name.startswith(("mkl.", "mkldnn."))]
 
 
 def test_merging_is_exported_without_bags_and_gives_the_same_means(tmp_path):

@@ -119,9 +119,8 @@ def test_runs_with_several_views_stay_below_the_bound(tmp_path, figure):
     ("words", "options"),
     [
         (["--trainer.precision", "bf16-true"], {"dtype": torch.bfloat16}),
-        (["--model.pack_weights", "false"], {"pack_weights": False}),
     ],
-    ids=["bfloat16", "not packed"],
+    ids=["bfloat16"],
 )
 def test_weights_of_other_types_and_without_copies_stay_below_the_bound(tmp_path, figure, words, options):
     wide = {"width": 768, "heads": 12, "depth": 4}

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..models.segmenter.linear import packed_products
 from .operations import operator_name
 
 
@@ -55,7 +54,6 @@ def _describe_cpu() -> dict[str, Any]:
         "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
         "float32_matmul": torch.backends.mkldnn.matmul.fp32_precision,  # type: ignore[attr-defined]
         "mkl": torch.backends.mkl.is_available(),
-        "packed_weights": packed_products(),
         **{name: None if supported is None else bool(supported()) for name, supported in features.items()},
     }
 

@@ -14,7 +14,6 @@ from ..evaluation.metrics import PIXELS_AT_ONCE
 from ..evaluation.upsampling import KEPT_LARGE, KEPT_SMALL, SMALL
 from ..evaluation.windows import WindowPlan
 from ..models.segmenter.architecture import Architecture
-from ..models.segmenter.linear import KEPT, PackedLinear
 from ..models.segmenter.model import Segmenter
 
 Size = tuple[int, int]
@@ -40,8 +39,6 @@ class MemoryBound:
 
     weights: int
     """The model's weights."""
-    packed: int
-    """Copies of linear layers' weights for the CPU's matrix products."""
     activations: int
     """The model's pass over one batch of windows."""
     window_logits: int
@@ -64,7 +61,7 @@ class MemoryBound:
     @property
     def device(self) -> int:
         """What PyTorch allocates at most where the model is."""
-        model = self.weights + self.packed + self.activations + self.window_logits
+        model = self.weights + self.activations + self.window_logits
         return model + self.labels + self.interpolation + self.image
 
     @property
@@ -84,7 +81,6 @@ def peak_memory_bound(
     *,
     reduced: bool = False,
     dtype: torch.dtype = torch.float32,
-    pack_weights: bool = True,
     on_gpu: bool = False,
     batch_size: int = 1,
     num_workers: int = 2,
@@ -100,7 +96,6 @@ def peak_memory_bound(
         views: Height and width of each of its views after resizing, mirrored ones too; by default one as stored.
         reduced: Whether there is a token reducer.
         dtype: Type of weights and activations (``bf16-true`` is ``torch.bfloat16``); not of mixed precisions.
-        pack_weights: Whether linear layers keep packed weights; on a GPU they never do.
         on_gpu: Whether the model is on a GPU.
         batch_size: Images of a batch of the loader.
         num_workers: Processes of the loader.
@@ -112,18 +107,16 @@ def peak_memory_bound(
     """
     views = views or (image,)
     element, classes = dtype.itemsize, architecture.num_classes
-    parameters, linear = _parameters(architecture)
+    parameters = _parameters(architecture)
     plans = [windows.plan(view) for view in views]
     bands = [_Bands(plan, classes, image, windows.window, on_gpu) for plan in plans]
     patches = [_patches(plan.window, architecture.patch_size) for plan in plans]
-    copies = (KEPT if dtype == torch.float32 else 1) if pack_weights and not on_gpu else 0
     activations = max(_activations(architecture, plan, windows.batch_size, element, reduced) for plan in plans)
     labels, copied = _labels(bands, image), _image(plans, views, element, on_gpu)
     loading = _loading(views, image, batch_size, num_workers, on_gpu)
     heap = (0 if on_gpu else activations + labels + copied) + (0 if num_workers else loading)
     return MemoryBound(
         weights=parameters * element,
-        packed=linear * element * copies,
         activations=activations,
         window_logits=sum(
             len(plan.origins) * count * classes * element for plan, count in zip(plans, patches, strict=True)
@@ -138,12 +131,11 @@ def peak_memory_bound(
     )
 
 
-def _parameters(architecture: Architecture) -> tuple[int, int]:
-    """Count all parameters, and those of linear layers' weights."""
+def _parameters(architecture: Architecture) -> int:
+    """Count all parameters."""
     with torch.device("meta"):
         model = Segmenter(architecture)
-    linear = (layer.weight.numel() for layer in model.modules() if isinstance(layer, PackedLinear))
-    return sum(parameter.numel() for parameter in model.parameters()), sum(linear)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _patches(window: Size, patch: int) -> int:

@@ -15,13 +15,11 @@ TOLERANCE = 0.01
 _STEP = 4.0  # by which the factor is changed until the goal lies between two counts
 
 
-def untrained_segmenter(
-    architecture: Architecture, convention: ConventionName, pack_weights: bool = True, seed: int = 0
-) -> Segmenter:
+def untrained_segmenter(architecture: Architecture, convention: ConventionName, seed: int = 0) -> Segmenter:
     """Make a model with random weights, the same for every call with the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Segmenter(architecture, convention, pack_weights=pack_weights).eval()
+        return Segmenter(architecture, convention).eval()
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ class ModelCache:
             CheckpointError: The checkpoint is missing or damaged.
             ReducerError: The reducer cannot apply to the model.
         """
-        key = (module.checkpoint, module.weights_folder, module.convention, module.pack_weights, untrained)
+        key = (module.checkpoint, module.weights_folder, module.convention, untrained)
         if self._model is None or key != self._key:
             self._model = None  # gone before the next one is read: two large models may not fit
             self._model, self._key = (make_untrained if untrained else read_model)(module), key
@@ -100,12 +100,12 @@ def read_model(module: Any) -> Segmenter:
         if known is None:
             raise
         raise CheckpointError(f"{error} To measure speed alone, without these weights: --untrained true.") from error
-    return build_segmenter(read_checkpoint(path), None, module.convention, module.pack_weights)
+    return build_segmenter(read_checkpoint(path), None, module.convention)
 
 
 def make_untrained(module: Any) -> Segmenter:
     """Make a config's model with random weights: of the sizes that its name stands for, or its file has."""
-    return untrained_segmenter(architecture_of(module), module.convention or "mmseg", module.pack_weights)
+    return untrained_segmenter(architecture_of(module), module.convention or "mmseg")
 
 
 def architecture_of(module: Any) -> Architecture:
@@ -193,7 +193,6 @@ def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Ca
             "checkpoint": module.checkpoint,
             "untrained": options.untrained,
             "query_scale": scale,
-            "pack_weights": module.pack_weights,
         },
         "input": {"source": given.source, "size": list(given.crops.size), "crops": given.crops.count},
         **figures,

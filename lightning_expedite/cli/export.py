@@ -56,7 +56,6 @@ def run(arguments: Sequence[str]) -> int:
         reducer=module.reducer,
         convention=module.convention,
         weights_folder=module.weights_folder,
-        pack_weights=module.pack_weights,
     )
     window = module.settle_windows(model).window
     data, crops = real_crops(cli, window, config.crops)

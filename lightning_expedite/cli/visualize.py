@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     samples = open_images(cli)
     module = cli.model
     checkpoint = read_checkpoint(resolve_checkpoint(module.checkpoint, module.weights_folder))
-    model = build_segmenter(checkpoint, module.reducer, module.convention, module.pack_weights).to(device)
+    model = build_segmenter(checkpoint, module.reducer, module.convention).to(device)
     windows = module.settle_windows(model)
     for number in images if images is not None else range(len(samples)):
         if number >= len(samples):

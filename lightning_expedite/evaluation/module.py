@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.samples import Sample
 from ..errors import ConfigError, OutputError
 from ..models.segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol, with_reducer
+from ..models.segmenter.checkpoint import warn_pack_weights
 from ..models.segmenter.weights import resolve_checkpoint
 from ..protocol import Protocol, choose_windows, require_positive
 from ..reducers import Reducer
@@ -68,8 +69,7 @@ class SegmenterModule(LightningModule):
         weights_folder: Folder of downloaded weights; by default ``$LIGHTNING_EXPEDITE_WEIGHTS`` or the user's cache.
         compile: Whether the model is compiled, once before the first image, and in which mode of ``torch.compile``
             (``true``: ``default``). With ``reduce-overhead`` a GPU replays CUDA graphs.
-        pack_weights: Whether linear layers keep packed copies of their weights on a CPU: faster, most with few tokens,
-            for two (bfloat16) to three times (float32) the memory of the weights.
+        pack_weights: Deprecated and ignored.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SegmenterModule(LightningModule):
         window_batch_size: int = 4,
         weights_folder: str | None = None,
         compile: bool | CompileMode = False,
-        pack_weights: bool = True,
+        pack_weights: bool | None = None,
     ) -> None:
         super().__init__()
         require_positive(window=window, stride=stride, window_batch_size=window_batch_size)
@@ -96,7 +96,8 @@ class SegmenterModule(LightningModule):
         self.compile_mode: CompileMode | None = (
             ("default" if compile else None) if isinstance(compile, bool) else compile
         )
-        self.pack_weights = pack_weights
+        if pack_weights is not None:
+            warn_pack_weights()
         self.model: Segmenter | None = None
         self.sliding_window: SlidingWindow | None = None
         self.scores: SegmentationScores | None = None
@@ -130,7 +131,7 @@ class SegmenterModule(LightningModule):
         if self.model is not None:
             return
         checkpoint = read_checkpoint(resolve_checkpoint(self.checkpoint, self.weights_folder))
-        self.model = build_segmenter(checkpoint, self.reducer, self.convention, self.pack_weights)
+        self.model = build_segmenter(checkpoint, self.reducer, self.convention)
         if checkpoint.reducer is not None and self.reducer is None:
             self.notices.add(
                 f"{self.checkpoint} was stored with the reducer {checkpoint.reducer}, which is not applied here: "

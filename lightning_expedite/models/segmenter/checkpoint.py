@@ -1,6 +1,7 @@
 """Reading Segmenter checkpoints of every layout, and writing them as safetensors."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,11 +46,11 @@ class Checkpoint:
 
 def load_segmenter(
     checkpoint: str | Path,
-    *,
     reducer: Reducer | None = None,
+    *,
     convention: ConventionName | None = None,
     weights_folder: str | Path | None = None,
-    pack_weights: bool = True,
+    pack_weights: bool | None = None,
 ) -> Segmenter:
     """Load a Segmenter for evaluation.
 
@@ -58,7 +59,7 @@ def load_segmenter(
         reducer: Token reducer; ``None`` runs all tokens through all layers, whatever a ``config.json`` names.
         convention: ``"official"`` or ``"mmseg"``; by default the layout's own.
         weights_folder: Folder of downloaded weights; see `lightning_expedite.models.segmenter.weights`.
-        pack_weights: See `Segmenter`.
+        pack_weights: Deprecated and ignored.
 
     Returns:
         The model in eval mode: normalised images ``(B, 3, H, W)`` to logits ``(B, K, H, W)``. How its weights are to be
@@ -70,7 +71,14 @@ def load_segmenter(
     """
     if convention is not None and convention not in CONVENTIONS:
         raise CheckpointError(f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}")
-    return build_segmenter(open_checkpoint(checkpoint, weights_folder), reducer, convention, pack_weights)
+    if pack_weights is not None:
+        warn_pack_weights()
+    return build_segmenter(open_checkpoint(checkpoint, weights_folder), reducer, convention)
+
+
+def warn_pack_weights() -> None:
+    """Warn about an option of earlier versions."""
+    warnings.warn("pack_weights is deprecated and has no effect: leave it out", FutureWarning, stacklevel=3)
 
 
 def open_checkpoint(checkpoint: str | Path, weights_folder: str | Path | None = None) -> Checkpoint:
@@ -86,11 +94,10 @@ def build_segmenter(
     checkpoint: Checkpoint,
     reducer: Reducer | None = None,
     convention: ConventionName | None = None,
-    pack_weights: bool = True,
 ) -> Segmenter:
     """Make the eval-mode model of a checkpoint; see `load_segmenter`."""
     with torch.device("meta"):  # nothing is initialised that the checkpoint replaces
-        model = Segmenter(checkpoint.architecture, convention or checkpoint.convention, reducer, pack_weights)
+        model = Segmenter(checkpoint.architecture, convention or checkpoint.convention, reducer)
     expected = model.state_dict()
     missing = sorted(expected.keys() - checkpoint.state.keys())
     extra = sorted(checkpoint.state.keys() - expected.keys())

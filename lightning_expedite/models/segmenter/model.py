@@ -18,7 +18,6 @@ from ...reducers.grouping import GroupRecorder
 from ...regions import region
 from .architecture import CONVENTIONS, Architecture, ConventionName
 from .decoders import DECODERS
-from .linear import pack_linear_layers
 
 if TYPE_CHECKING:
     from .pretrained import ReducerChoice
@@ -38,8 +37,6 @@ class Segmenter(nn.Module):
         architecture: Sizes of the model.
         convention: ``"official"`` or ``"mmseg"``; see `Convention`.
         reducer: Token reducer, or ``None`` to run all tokens through all layers.
-        pack_weights: Whether linear layers keep packed copies of their weights for inference on a CPU
-            (`lightning_expedite.models.segmenter.linear`): faster, for two to three times the memory of the weights.
 
     Attributes:
         protocol: How the weights are to be evaluated, as far as their checkpoint says.
@@ -55,7 +52,6 @@ class Segmenter(nn.Module):
         architecture: Architecture,
         convention: ConventionName = "mmseg",
         reducer: Reducer | None = None,
-        pack_weights: bool = True,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -75,8 +71,6 @@ class Segmenter(nn.Module):
             norm_layer=partial(nn.LayerNorm, eps=self.convention.encoder_norm_eps),
         )
         self.decoder = DECODERS[architecture.decoder](architecture)
-        if pack_weights:
-            pack_linear_layers(self)
         self.reducer = reducer
         self.protocol = Protocol()
         self.data_set: str | None = None
@@ -91,7 +85,7 @@ class Segmenter(nn.Module):
         convention: ConventionName | None = None,
         revision: str | None = None,
         weights_folder: str | Path | None = None,
-        pack_weights: bool = True,
+        pack_weights: bool | None = None,
     ) -> "Segmenter":
         """Load a model from a folder or from the Hugging Face hub. No code of a repository is ever run.
 
@@ -103,7 +97,7 @@ class Segmenter(nn.Module):
             convention: ``"official"`` or ``"mmseg"``; by default the stored one.
             revision: Branch, tag or commit of the hub's repository; the main branch by default.
             weights_folder: Folder of downloaded known weights; models of the hub are kept in the hub's own cache.
-            pack_weights: See `Segmenter`.
+            pack_weights: Deprecated and ignored.
 
         Returns:
             The model in eval mode.

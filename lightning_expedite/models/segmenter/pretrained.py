@@ -13,7 +13,7 @@ from ...protocol import Protocol
 from ...reducers.base import Reducer
 from .architecture import ConventionName
 from .card import model_card
-from .checkpoint import build_segmenter, open_checkpoint, write_weights
+from .checkpoint import build_segmenter, open_checkpoint, warn_pack_weights, write_weights
 from .config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig
 from .hub import CARD_FILE, PREFIX, HubReference, hub_reference, push
 from .model import Segmenter
@@ -54,14 +54,16 @@ def from_pretrained(
     convention: ConventionName | None = None,
     revision: str | None = None,
     weights_folder: str | Path | None = None,
-    pack_weights: bool = True,
+    pack_weights: bool | None = None,
 ) -> Segmenter:
     """Load a model; see `Segmenter.from_pretrained`."""
+    if pack_weights is not None:
+        warn_pack_weights()
     checkpoint = open_checkpoint(_address(name_or_folder, revision), weights_folder)
     if reducer == "stored" or isinstance(reducer, type):
         given = (reducer,) if isinstance(reducer, type) else ()
         reducer = make_reducer(checkpoint.reducer, given) if checkpoint.reducer is not None else None
-    return build_segmenter(checkpoint, reducer, convention, pack_weights)
+    return build_segmenter(checkpoint, reducer, convention)
 
 
 def push_to_hub(
