@@ -1,4 +1,13 @@
-"""Errors that a user can mend: each message names the file, key or value and says what to do."""
+"""Errors that a user can fix, and how the command line shows them: one line that names the file, key or value."""
+
+import errno
+import sys
+
+_FILE_SYSTEM = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+}
+_HALF_MESSAGE = 1000  # characters kept of the beginning and the end of an error
 
 
 class ExpediteError(Exception):
@@ -6,15 +15,15 @@ class ExpediteError(Exception):
 
 
 class CheckpointError(ExpediteError):
-    """A checkpoint is missing, damaged or of no known layout."""
+    """A checkpoint is missing, damaged or of an unknown layout."""
 
 
 class ReducerError(ExpediteError):
-    """A reducer's settings cannot apply to the model."""
+    """A reducer's settings cannot be applied to the model."""
 
 
 class DataError(ExpediteError):
-    """A data set's folder, listing, image or label is missing, damaged or inconsistent."""
+    """A data set's folder, file list, image or label is missing, damaged or inconsistent."""
 
 
 class ConfigError(ExpediteError):
@@ -22,16 +31,57 @@ class ConfigError(ExpediteError):
 
 
 class OutputError(ExpediteError):
-    """The output folder cannot be used as it is."""
+    """The output folder cannot be used."""
 
 
 class ExportError(ExpediteError):
-    """A model cannot be exported, or what was exported does not compute what the model does."""
+    """A model cannot be exported, or the exported file does not compute the same as the model."""
 
 
 class NumericalError(ExpediteError):
-    """A model computes NaN or infinite numbers, of which no label could be trusted."""
+    """A model computes NaN or infinite values."""
 
 
 class DeviceMemoryError(ExpediteError):
-    """A device's memory does not suffice for what was asked."""
+    """A device's memory does not suffice."""
+
+
+def message_for(error: BaseException) -> str | None:
+    """Return the message to show for an error that the user can fix, ``None`` for a defect of the program.
+
+    jsonargparse wraps what a class raises in its constructor, and a loader's worker process sends its errors inside a
+    traceback: the user is shown the original message in both cases.
+    """
+    # Importing Lightning takes seconds; an error of its own can only occur where it is loaded already.
+    lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
+    fixable = (ExpediteError, *((lightning.MisconfigurationException,) if lightning else ()))
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, fixable):
+            name = f"{type(cause).__module__}.{type(cause).__qualname__}: "
+            return str(cause).rpartition(name)[2].strip()
+        if isinstance(cause, OSError):
+            if cause.errno in (errno.EMFILE, errno.ENFILE):
+                return "too many open files: raise the limit (ulimit -n 1024), or set --data.num_workers 0"
+            if cause.errno in _FILE_SYSTEM and cause.filename is not None:
+                return f"{cause.filename}: {cause.strerror}"
+        if isinstance(cause, ValueError) and str(cause) == "embedded null byte":
+            return "the name of a file or folder contains a zero byte; correct the name"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
+        return "another process stopped; its message is above"
+    return None
+
+
+def fail(message: str) -> int:
+    """Print an error in one line and return the exit status, 2."""
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return 2
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line of limited length, with control characters (terminal commands) escaped."""
+    words = " ".join(message.split())
+    if len(words) > 2 * _HALF_MESSAGE:
+        words = f"{words[:_HALF_MESSAGE]} [...] {words[-_HALF_MESSAGE:]}"
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)

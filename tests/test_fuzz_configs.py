@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_expedite.errors import ConfigError, ReducerError
+from lightning_expedite.files import parse_yaml
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 from lightning_expedite.search.grid import read_grid
-from lightning_expedite.user_files import parse_yaml
 
 pytestmark = pytest.mark.promise("bad-configs")
 few_examples = examples(50)

@@ -1,19 +1,11 @@
 """The command line: finds the subcommand and leaves the rest to its module."""
 
-import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
-from ..errors import ExpediteError
+from ..errors import fail, message_for
 from ..version import __version__
-
-OF_THE_FILE_SYSTEM = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
-}
-"""Errors that a path's owner or the disk's can mend, wherever they come up."""
-HALF_MESSAGE = 1000  # characters kept of the beginning and the end of an error
 
 SUBCOMMANDS = {
     "test": "evaluate a model on a data set: scores, per-image counts, results.json",
@@ -60,30 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def message_for(error: BaseException) -> str | None:
-    """Give the one line that tells the user what to mend, or ``None`` for errors that are the program's own.
-
-    jsonargparse wraps what a class raises when it is put together, and a loader's worker process sends its
-    errors inside a traceback: in both the user is shown the error's own words.
-    """
-    # Only where it is loaded can it have been raised: importing it takes seconds.
-    lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
-    mendable = (ExpediteError, *((lightning.MisconfigurationException,) if lightning else ()))
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, mendable):
-            name = f"{type(cause).__module__}.{type(cause).__qualname__}: "
-            return str(cause).rpartition(name)[2].strip()
-        if isinstance(cause, OSError) and cause.errno in OF_THE_FILE_SYSTEM and cause.filename is not None:
-            return f"{cause.filename}: {cause.strerror}"
-        if isinstance(cause, ValueError) and str(cause) == "embedded null byte":
-            return "a file or folder that is named has a zero byte in its name; correct the name"
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
-        return "another process stopped; its message is above"
-    return None
-
-
 def usage() -> str:
     """Give the help text of the program."""
     lines = [f"  {name:<11}{text}" for name, text in SUBCOMMANDS.items()]
@@ -100,20 +68,3 @@ def usage() -> str:
             "First try: python -m lightning_expedite test --config configs/demo_ours.yaml",
         )
     )
-
-
-def fail(message: str) -> int:
-    """Print an error in one line and give its exit status."""
-    print(f"error: {one_line(message)}", file=sys.stderr)
-    return 2
-
-
-def one_line(message: str) -> str:
-    """Bring a message to one line of bearable length, whatever the names and values in it hold.
-
-    Control characters, which could steer a terminal, are written as escapes.
-    """
-    words = " ".join(message.split())
-    if len(words) > 2 * HALF_MESSAGE:
-        words = f"{words[:HALF_MESSAGE]} [...] {words[-HALF_MESSAGE:]}"
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in words)

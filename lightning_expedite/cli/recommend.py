@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.recommend_options import Options, read_options
-from ..errors import ExpediteError
+from ..errors import ExpediteError, fail
 from ..files import write_atomically
-from . import fail
 
 INTERRUPTED = 130  # what shells give after Ctrl-C
 

@@ -21,7 +21,7 @@ from ..data.base import SegmentationDataModule
 from ..errors import ConfigError
 from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
-from ..user_files import read_yaml
+from ..files import read_yaml
 from .values import check_values
 
 import_data_sets()  # so that their classes can be named

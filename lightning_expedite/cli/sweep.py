@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..errors import ExpediteError
+from ..errors import ExpediteError, fail
 from ..search.running import sweep
 from ..search.sweep_options import read_options
-from . import fail
 
 INTERRUPTED = 130  # what shells give after Ctrl-C
 

@@ -18,6 +18,7 @@ from lightning_expedite.data.sampler import ShardedSampler
 from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, Sample, Size, View
 from lightning_expedite.data.sources import FileSource, list_folder
 from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.files import expand_home
 from lightning_expedite.protocol import (
     LONG_SIDE_FACTOR,
     Normalization,
@@ -25,7 +26,6 @@ from lightning_expedite.protocol import (
     choose_resize,
     require_positive,
 )
-from lightning_expedite.user_files import expand_home
 
 _MOST_WORKERS = 1024  # each is a process: a slip of the keyboard must not start a million
 

@@ -13,7 +13,7 @@ from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.samples import IGNORE_INDEX
 from lightning_expedite.data.sources import FileSource, pair_folders
 from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.user_files import expand_home, read_text
+from lightning_expedite.files import expand_home, read_text
 
 _LONGEST_NAME = 200
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import distributed
 
-from ..cli import message_for
+from ..errors import message_for
 from .lines import Line, Process, Switchboard, Wire
 
 CONNECT_SECONDS = 30.0

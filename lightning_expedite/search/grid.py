@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from ..user_files import read_yaml
+from ..files import read_yaml
 
 UNREDUCED = "none"
 _KEYS = ("class_path", "name", "init_args", "grid", "points")

@@ -62,7 +62,7 @@ def do(job: Job) -> Job:
 
 
 def _resolve(request: Any) -> Job:
-    from ..cli import message_for
+    from ..errors import message_for
     from .resolving import Request, resolve
 
     try:

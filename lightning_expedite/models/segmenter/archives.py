@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...user_files import require_regular
+from ...files import require_regular
 
 CHECKSUM = "crc32"
 """Key of the checksum in the metadata of ``model.safetensors``."""

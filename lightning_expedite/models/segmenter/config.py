@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...files import read_text
 from ...protocol import Protocol
-from ...user_files import read_text
 from ...version import __version__
 from .architecture import CONVENTIONS, Architecture, ConventionName
 from .decoders import DECODERS

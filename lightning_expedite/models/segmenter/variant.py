@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ...errors import CheckpointError
+from ...files import read_yaml
 from ...protocol import Normalization, Protocol, usual_stride
-from ...user_files import read_yaml
 from .architecture import Architecture
 
 NORMALIZATIONS = ("vit", "deit")

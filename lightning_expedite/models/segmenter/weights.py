@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import CheckpointError
+from ...files import expand_home
 from ...protocol import Protocol
-from ...user_files import expand_home
 from .architecture import Architecture
 from .downloads import NoAnswerError, download
 
