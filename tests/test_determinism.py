@@ -1,10 +1,6 @@
 """The same command gives the same whole numbers: again, with other batches of data, and where draws are random."""
 
-import json
-
 import pytest
-from benchmark_scripts import determinism
-from docs_scripts import load
 from small_run import make_config, make_data
 
 from lightning_expedite.cli import main
@@ -52,15 +48,3 @@ def test_the_same_command_gives_the_same_whole_numbers(rows_of, reducer, figure)
         figure("runs compared", 1)
     if reducer == "act":
         assert rows_of(reducer, "--model.reducer.seed", "1") != first  # the draws do matter
-
-
-def test_the_page_about_it_is_that_of_the_committed_measurement():
-    assert load("make_determinism").main(["--check"]) == 0
-
-
-def test_the_measurement_notices_what_changes(tmp_path):
-    output = tmp_path / "measured.json"
-    assert determinism.main(["--output", str(output), "--only", "demo_none", "--quick"]) == 0
-    rows = {row["change"]: row for row in json.loads(output.read_text())["rows"]}
-    assert rows["32-true: once more"]["changed"] == rows["bf16-true: once more"]["changed"] == 0
-    assert 0 < rows["bf16-true for 32-true"]["changed"] < 0.01 * rows["bf16-true for 32-true"]["pixels"]
