@@ -19,9 +19,9 @@ class SlowSource:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.source, name)
 
-    def image(self, index: int) -> Any:
+    def read(self, index: int, labels: bool) -> Any:
         time.sleep(float(os.environ.get(SECONDS, "0")))
-        return self.source.image(index)
+        return self.source.read(index, labels)
 
 
 class SlowFolder(Folder):

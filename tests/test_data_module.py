@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -173,6 +174,30 @@ def test_prediction_on_a_data_set_does_not_need_its_labels(tmp_path):
     data = ADE20K(tmp_path, num_workers=0)
     data.setup("predict")
     assert [batch[0]["label"] for batch in data.predict_dataloader()] == [None] * 3
+
+
+def test_a_data_set_opens_without_a_trainer(tmp_path):
+    """The protocol decides on sizes and normalisation; digests are those of the files."""
+    make_ade20k(tmp_path)
+    data = ADE20K(tmp_path, protocol=Protocol(short_side=24, normalization="deit"))
+    sample = data.open_dataset()[1]
+    assert sample["views"][0]["image"].shape == (3, 24, 32)
+    assert data.used_normalization == "deit"
+    files = [
+        (tmp_path / f"{kind}/validation/ADE_val_00000001").with_suffix(suffix).read_bytes()
+        for kind, suffix in (("images", ".jpg"), ("annotations", ".png"))
+    ]
+    assert sample["digest"] == hashlib.sha256(files[0] + files[1]).hexdigest()[:16]
+    assert data.list_images(labels=True)[1] == ("ADE_val_00000001", (len(files[0]), len(files[1])))
+    unlabelled = data.open_dataset(labels=False)[1]
+    assert unlabelled["label"] is None
+    assert unlabelled["digest"] == hashlib.sha256(files[0]).hexdigest()[:16]
+
+
+def test_drawn_scenes_have_the_digest_of_their_pixels():
+    sample = Demo(count=2).open_dataset()[1]
+    pixels = [Demo(count=2).source().image(1), Demo(count=2).source().label(1)]
+    assert sample["digest"] == hashlib.sha256(b"".join(map(np.ndarray.tobytes, pixels))).hexdigest()[:16]
 
 
 def test_loader_before_setup_is_refused(tmp_path):

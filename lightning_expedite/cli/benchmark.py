@@ -128,16 +128,11 @@ class Input:
 
 def open_data(data: SegmentationDataModule, module: Any) -> Samples:
     """List a data set's images, with labels where there are any, resized as an evaluation does."""
-    # A data module asks the trainer for its model's protocol and for its share of the images.
-    stand_in = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0, accelerator=None)
-    data.trainer = cast(Trainer, stand_in)
+    data.protocol = module.protocol
     try:
-        data.setup("test")
-        loader = data.test_dataloader()
+        return cast(Samples, data.open_dataset())
     except DataError:
-        data.setup("predict")
-        loader = data.predict_dataloader()
-    return cast(Samples, loader.dataset)
+        return cast(Samples, data.open_dataset(labels=False))
 
 
 def choose_input(cli: BenchmarkCLI, options: Options, window: tuple[int, int]) -> Input:

@@ -77,7 +77,7 @@ def limit_of(trainer: Any) -> str | None:
 def describe(cli: EvaluationCLI) -> tuple[dict[str, Any], list[str]]:
     """Give what a run is of, and a checksum of each image; see `fingerprint`."""
     labels = cli.name == "test"
-    contents = image_fingerprints(cli.datamodule.list_images(labels), labels)
+    contents = image_fingerprints(cli.datamodule.list_images(labels))
     checkpoint = resolve_checkpoint(cli.model.checkpoint, cli.model.weights_folder)
     device = cli.trainer.strategy.root_device.type
     return fingerprint(cli.name, yaml.safe_load(cli.resolved_config()), device, checkpoint, contents), contents

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
 from ..data.dataset import SampleDataset
@@ -81,11 +79,8 @@ def open_images(cli: VisualizationCLI) -> SampleDataset:
     data = cli.datamodule
     if cli.config.images:
         data.read_images_from(Path(cli.config.images))
-    # A data module asks the trainer for its model's protocol and for its share of the images.
-    stand_in = SimpleNamespace(lightning_module=cli.model, world_size=1, global_rank=0, accelerator=None)
-    data.trainer = cast(Trainer, stand_in)
-    data.setup("predict")
-    return cast(SampleDataset, data.predict_dataloader().dataset)
+    data.protocol = cli.model.protocol
+    return data.open_dataset(labels=False)
 
 
 def read_numbers(option: str, value: int | str | None, least: int) -> list[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,14 @@ from torch.utils.data import DataLoader
 
 from lightning_expedite.data.dataset import SampleDataset, keep_list, quiet_worker
 from lightning_expedite.data.sampler import ShardedSampler
-from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, Sample, Size, View
+from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, ListedImage, Sample, Size, View
 from lightning_expedite.data.sources import FileSource, list_folder
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.files import expand_home
 from lightning_expedite.protocol import (
     LONG_SIDE_FACTOR,
     Normalization,
+    Protocol,
     check_views,
     choose_resize,
     require_positive,
@@ -50,6 +51,7 @@ class SegmentationDataModule(LightningDataModule):
         mirror: Whether each view is followed by its horizontal mirror.
         batch_size: Images per batch.
         num_workers: Processes that read images; 0 reads in the main process.
+        protocol: Sizes and normalisation that came with a model's weights; by default those of the trainer's model.
 
     Raises:
         ConfigError: If a number is out of its range.
@@ -76,6 +78,7 @@ class SegmentationDataModule(LightningDataModule):
         mirror: bool = False,
         batch_size: int = 1,
         num_workers: int = 2,
+        protocol: Protocol | None = None,
     ) -> None:
         super().__init__()
         require_positive(short_side=short_side, long_side=long_side, batch_size=batch_size)
@@ -91,6 +94,7 @@ class SegmentationDataModule(LightningDataModule):
         self.mirror = mirror
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.protocol = protocol
         self._images_folder: Path | None = None
         self._source: ImageSource | None = None
         self.resize: tuple[int, int] | None = None
@@ -142,11 +146,14 @@ class SegmentationDataModule(LightningDataModule):
         self._images_folder = expand_home(folder)
         self._source = None
 
-    def list_images(self, labels: bool) -> ImageSource:
-        """List the images, if that was not done before, and check what can be checked at once.
+    def list_images(self, labels: bool) -> list[ListedImage]:
+        """List the images, if that was not done before, and check what can be checked without decoding them.
 
         Args:
             labels: Whether labels have to be there.
+
+        Returns:
+            Name and file sizes of each image.
 
         Raises:
             DataError: If files are missing, empty, ambiguous or of the wrong size.
@@ -154,8 +161,8 @@ class SegmentationDataModule(LightningDataModule):
         if self._source is None:
             self._source = list_folder(self._images_folder) if self._images_folder else self.source()
         if isinstance(self._source, FileSource):
-            self._source.check(labels=labels)
-        return self._source
+            return self._source.check(labels=labels)
+        return [ListedImage(self._source.name(index), ()) for index in range(len(self._source))]
 
     def setup(self, stage: str | None = None) -> None:
         """List the images, check what can be checked at once and decide on resizing and normalisation.
@@ -168,9 +175,22 @@ class SegmentationDataModule(LightningDataModule):
             ConfigError: If ``short_side`` and ``long_side`` contradict each other.
         """
         self.list_images(labels=stage != "predict")
-        protocol = None if self.as_stored else self._protocol()
-        self.resize = choose_resize(self.short_side, self.long_side, protocol, self.long_side_factor)
-        self.used_normalization = self.normalization or getattr(self._protocol(), "normalization", None) or "vit"
+        protocol = self.protocol or getattr(getattr(self.trainer, "lightning_module", None), "protocol", None)
+        sizes = None if self.as_stored else protocol
+        self.resize = choose_resize(self.short_side, self.long_side, sizes, self.long_side_factor)
+        self.used_normalization = self.normalization or getattr(protocol, "normalization", None) or "vit"
+
+    def open_dataset(self, labels: bool = True) -> SampleDataset:
+        """Return the images as samples, resized and normalised as in an evaluation; no trainer is needed.
+
+        Args:
+            labels: Whether labels are read, and have to be there.
+
+        Raises:
+            DataError, ConfigError: As `setup` raises them.
+        """
+        self.setup("test" if labels else "predict")
+        return self._dataset(labels)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return a loader of ``list[Sample]`` with labels, sharded over the trainer's processes."""
@@ -180,8 +200,8 @@ class SegmentationDataModule(LightningDataModule):
         """Return a loader of ``list[Sample]`` without labels, sharded over the trainer's processes."""
         return self._dataloader(labels=False)
 
-    def _dataloader(self, labels: bool) -> DataLoader[Sample]:
-        dataset = SampleDataset(
+    def _dataset(self, labels: bool) -> SampleDataset:
+        return SampleDataset(
             self.listed,
             resize=self.resize,
             normalization=self.used_normalization,
@@ -189,6 +209,9 @@ class SegmentationDataModule(LightningDataModule):
             mirror=self.mirror,
             labels=labels,
         )
+
+    def _dataloader(self, labels: bool) -> DataLoader[Sample]:
+        dataset = self._dataset(labels)
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             dataset,
@@ -199,10 +222,6 @@ class SegmentationDataModule(LightningDataModule):
             pin_memory=self._on_cuda(),
             worker_init_fn=quiet_worker,
         )
-
-    def _protocol(self) -> Any:
-        """Return the evaluation settings that came with the trainer's model, if any."""
-        return getattr(getattr(self.trainer, "lightning_module", None), "protocol", None)
 
     def _on_cuda(self) -> bool:
         return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)

@@ -7,10 +7,12 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lightning_expedite.data.reading import size_mismatch
+from lightning_expedite.data.reading import digest_of, size_mismatch
 from lightning_expedite.data.sampler import PLACEHOLDER
 from lightning_expedite.data.samples import ImageSource, Sample, Size, View
 from lightning_expedite.data.transforms import import_albumentations, target_size, view_image
@@ -59,9 +61,8 @@ class SampleDataset(Dataset[Sample]):
             DataError: If the image or its label is damaged, or their sizes differ.
         """
         at = 0 if position == PLACEHOLDER else position
-        image = self.source.image(at)
+        image, label, digest = read_source(self.source, at, self.labels)
         size = Size(*image.shape[:2])
-        label = self.source.label(at) if self.labels else None
         if label is not None and label.shape != size:
             raise size_mismatch(self.source.name(at), Size(*label.shape), size)
         views: list[View] = [
@@ -77,8 +78,23 @@ class SampleDataset(Dataset[Sample]):
             "name": self.source.name(at),
             "size": size,
             "views": views,
+            "digest": digest,
             "label": None if label is None else torch.from_numpy(label),
         }
+
+
+def read_source(
+    source: ImageSource, index: int, labels: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]:
+    """Read an image, its label if ``labels``, and their digest, see `Sample`.
+
+    A source with files has a method ``read(index, labels)`` that returns all three; of any other, the pixels count.
+    """
+    if (read := getattr(source, "read", None)) is not None:
+        return read(index, labels)
+    image = source.image(index)
+    label = source.label(index) if labels else None
+    return image, label, digest_of(np.ascontiguousarray(part).data for part in (image, label) if part is not None)
 
 
 def keep_list(samples: list[Sample]) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,8 +49,21 @@ def label_table(num_classes: int, ignore: Iterable[int] = (), reduce_zero_label:
     return table
 
 
+def digest_of(contents: Iterable[bytes | memoryview]) -> str:
+    """Return the first 16 hex digits of the SHA-256 over all ``contents``, one after the other."""
+    total = hashlib.sha256()
+    for content in contents:
+        total.update(content)
+    return total.hexdigest()[:16]
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as ``(H, W, 3)`` uint8 RGB, turned upright as its EXIF orientation says.
+    """Read an image file with `decode_image`."""
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """Decode the content of an image file as ``(H, W, 3)`` uint8 RGB, turned upright as its EXIF orientation says.
 
     OpenCV decodes it, like the reference implementation: other JPEG decoders differ in some pixels.
 
@@ -59,7 +73,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     import cv2
 
-    data = _read_bytes(path)
     size = _header_size(path, io.BytesIO(data))  # also refuses what OpenCV would read in its own way
     if data.startswith(_TIFF_MARKS) and (transparent := _transparent_tiff(path, data)) is not None:
         return transparent
@@ -122,18 +135,25 @@ def _described(image: object) -> str:
 
 
 def read_label(path: Path, table: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; of palette files the indices count.
+    """Read a label file with `decode_label`."""
+    return decode_label(read_bytes(path), path, table)
+
+
+def decode_label(data: bytes, path: Path, table: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Decode the content of a label file as ``(H, W)`` uint8 class indices, 255 = ignored.
+
+    Of palette files the indices count, not the colours.
 
     Args:
-        path: A file with one channel.
+        data: The file's content.
+        path: Its path, for messages.
         table: Class index of each stored value, see ``label_table``.
 
     Raises:
         DataError: If the file is missing or damaged, has several channels or a value that is no class.
     """
     try:
-        require_regular(path)
-        with Image.open(path) as stored:
+        with Image.open(io.BytesIO(data)) as stored:
             kind, step = stored.format, _grey_step(stored)
             values = np.asarray(stored)
     except PILLOW_ERRORS as error:
@@ -244,7 +264,8 @@ def _transparent_tiff(path: Path, data: bytes) -> NDArray[np.uint8] | None:
         raise DataError(f"{path}: not a readable image ({error}); fetch it again or remove it") from error
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises ``DataError`` where it is missing or no regular file."""
     try:
         require_regular(path)
         return path.read_bytes()

@@ -37,8 +37,20 @@ class Sample(TypedDict):
     """Height and width of the image as stored, in pixels."""
     views: list[View]
     """Scale by scale in the order asked for; each is followed by its mirror where mirrors are wanted."""
+    digest: str
+    """First 16 hex digits of a SHA-256 over the image file and, where it was read, the label file; over the pixels
+    where there are no files."""
     label: Tensor | None
     """``(H, W)`` uint8 at the stored size, 255 = ignored; ``None`` where there are no labels."""
+
+
+class ListedImage(NamedTuple):
+    """What is known of an image before it is read."""
+
+    name: str
+    """See `Sample`."""
+    sizes: tuple[int, ...]
+    """Bytes of the image file and, where labels are asked for, of its label file; empty where there are no files."""
 
 
 class ImageSource(Protocol):

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_expedite.data.reading import image_header, label_header, read_image, read_label, size_mismatch
+from lightning_expedite.data.reading import (
+    decode_image,
+    decode_label,
+    digest_of,
+    image_header,
+    label_header,
+    read_bytes,
+    read_image,
+    read_label,
+    size_mismatch,
+)
+from lightning_expedite.data.samples import ListedImage
 from lightning_expedite.errors import DataError
-from lightning_expedite.files import sha256_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # Headers read before a run starts: enough to notice labels that belong to other images, at once.
 _HEADERS_CHECKED = 200
 _NAMES_SHOWN = 3
-_READING_THREADS = 8
 
 
 class Label(NamedTuple):
@@ -79,45 +86,43 @@ class FileSource:
         label = self.entries[index].label
         return None if label is None else read_label(*label)
 
-    def check(self, labels: bool = True) -> None:
-        """Look at everything that a listing and some headers can tell, before hours of work.
+    def check(self, labels: bool = True) -> list[ListedImage]:
+        """Check what file sizes and some headers can tell, before hours of work.
 
         Args:
             labels: Whether labels are needed, and checked.
 
+        Returns:
+            The images with the sizes of their files.
+
         Raises:
             DataError: If files are missing, empty, unreadable, or if labels do not fit their images.
         """
-        self._require_files("image", [entry.image for entry in self.entries])
+        sizes = [self._file_sizes("image", [entry.image for entry in self.entries])]
         if labels:
             if any(entry.label is None for entry in self.entries):
                 raise DataError(f"{self.where}: these images have no labels to score against; predict on them instead")
-            self._require_files("label", [entry.label.path for entry in self.entries if entry.label])
+            sizes.append(self._file_sizes("label", [entry.label.path for entry in self.entries if entry.label]))
         for entry in _spread(self.entries, _HEADERS_CHECKED):
             image_size = image_header(entry.image)
             if labels and entry.label and (label_size := label_header(entry.label.path)) != image_size:
                 raise size_mismatch(entry.label.path, label_size, image_size)
+        return [
+            ListedImage(entry.name, files) for entry, files in zip(self.entries, zip(*sizes, strict=True), strict=True)
+        ]
 
-    def fingerprints(self, labels: bool = True) -> list[str]:
-        """Give a checksum of each image's files, and of what the values in its label mean.
-
-        Args:
-            labels: Whether labels are part of it.
+    def read(self, index: int, labels: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]:
+        """Return an image, its label if ``labels`` and it has one, and the digest of the files, see `Sample`.
 
         Raises:
-            DataError: If a file cannot be read.
+            DataError: If a file is missing or damaged.
         """
-        paths = [[entry.image, *([entry.label.path] if labels and entry.label else [])] for entry in self.entries]
-        with ThreadPoolExecutor(_READING_THREADS) as pool:  # disks and networks serve several requests at once
-            contents = list(pool.map(lambda files: " ".join(map(_checksum, files)), paths))
-        if not labels:
-            return contents
-        tables = {id(entry.label.table): entry.label.table for entry in self.entries if entry.label}
-        meanings = {one: hashlib.sha256(table.tobytes()).hexdigest() for one, table in tables.items()}
-        return [
-            f"{content} {meanings[id(entry.label.table)]}" if entry.label else content
-            for content, entry in zip(contents, self.entries, strict=True)
-        ]
+        entry = self.entries[index]
+        image = read_bytes(entry.image)
+        if not labels or entry.label is None:
+            return decode_image(image, entry.image), None, digest_of([image])
+        label = read_bytes(entry.label.path)
+        return decode_image(image, entry.image), decode_label(label, *entry.label), digest_of([image, label])
 
     def _require_unique_names(self) -> None:
         images = defaultdict(list)
@@ -130,27 +135,24 @@ class FileSource:
                 " saved by name, so keep one file each"
             )
 
-    def _require_files(self, kind: str, paths: Sequence[Path]) -> None:
-        missing, empty = [], []
-        for path in paths:
-            try:
-                if path.stat().st_size == 0:
-                    empty.append(path)
-            except OSError:
-                missing.append(path)
+    def _file_sizes(self, kind: str, paths: Sequence[Path]) -> list[int]:
+        sizes = [_size_of(path) for path in paths]
+        missing = [path for path, size in zip(paths, sizes, strict=True) if size is None]
+        empty = [path for path, size in zip(paths, sizes, strict=True) if size == 0]
         for problem, found in (("missing", missing), ("empty", empty)):
             if found:
                 raise DataError(
                     f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}:"
                     f" {first_few(map(str, found))}; complete the data set or leave these images out"
                 )
+        return [size for size in sizes if size]
 
 
-def _checksum(path: Path) -> str:
+def _size_of(path: Path) -> int | None:
     try:
-        return sha256_of(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def find_root(root: Path, inside: Iterable[str], marker: str, layout: str) -> Path:

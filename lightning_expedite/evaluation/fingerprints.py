@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..data.samples import ImageSource
+from ..data.samples import ListedImage
 from ..errors import CheckpointError
 from ..files import sha256_of
 from ..models.segmenter.config import CONFIG_FILE, WEIGHTS_FILE
@@ -86,19 +86,6 @@ def weights_fingerprint(checkpoint: Path) -> dict[str, str]:
     return found
 
 
-def image_fingerprints(source: ImageSource, labels: bool) -> list[str]:
-    """Give a checksum of each image's name and, where a source tells it, contents; see `FileSource.fingerprints`.
-
-    Args:
-        source: The images.
-        labels: Whether their labels count.
-
-    Raises:
-        DataError: An image or label cannot be read.
-    """
-    told = getattr(source, "fingerprints", None)
-    contents = [""] * len(source) if told is None else told(labels)
-    return [
-        hashlib.sha256(f"{source.name(index)}\n{content}".encode()).hexdigest()[:_DIGITS]
-        for index, content in enumerate(contents)
-    ]
+def image_fingerprints(images: Sequence[ListedImage]) -> list[str]:
+    """Return a checksum of each image's name and file sizes."""
+    return [hashlib.sha256(f"{name}\n{sizes}".encode()).hexdigest()[:_DIGITS] for name, sizes in images]

@@ -3,12 +3,10 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 
 from ..analysis.counts import ImageCounts
@@ -58,12 +56,8 @@ class Subset:
                 "--search: the config has a reducer; take one without model.reducer, such as ..._none.yaml"
             )
         module, data = cli.model, cli.datamodule
-        # A data module asks the trainer for its model's protocol and for its share of the images.
-        data.trainer = cast(
-            Trainer, SimpleNamespace(lightning_module=module, world_size=1, global_rank=0, accelerator=None)
-        )
-        data.setup("test")
-        self._data: Any = data.test_dataloader().dataset
+        data.protocol = module.protocol
+        self._data = data.open_dataset()
         self.positions = spread(len(self._data), images)
         self.total = len(self._data)
         self.precision = read_precision(cli.config.trainer.precision)
