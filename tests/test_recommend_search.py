@@ -13,7 +13,7 @@ from lightning_expedite.analysis.counts import read_counts
 from lightning_expedite.analysis.runs import read_runs
 from lightning_expedite.errors import ConfigError, OutputError
 from lightning_expedite.reducers import ACT, EncoderShape, EViT, Reducer, Reduction, TokenClustering, ToMe
-from lightning_expedite.reducers.spaces import Grid, Layers, Share, Whole
+from lightning_expedite.reducers.spaces import FloatRange, GridRange, IntRange, LayerChoice
 
 optuna = pytest.importorskip("optuna")
 from lightning_expedite.search import finalists, search  # noqa: E402
@@ -77,9 +77,9 @@ def test_all_values_of_the_ranges_suit_the_reducers():
 
 def test_layers_are_spaced_and_within_the_range():
     trial = optuna.trial.FixedTrial({"x_first": 3, "x_gap": 2, "x_count": 3})
-    assert Layers(1, 11).suggest(trial, "x") == (3, 5, 7)
-    assert Layers(1, 6).suggest(optuna.trial.FixedTrial({"x_first": 5, "x_gap": 1, "x_count": 3}), "x") == (5, 6)
-    assert Grid(2, (10, 5)).suggest(optuna.trial.FixedTrial({"x_rows": 7}), "x") == (7, 4)
+    assert LayerChoice(1, 11).suggest(trial, "x") == (3, 5, 7)
+    assert LayerChoice(1, 6).suggest(optuna.trial.FixedTrial({"x_first": 5, "x_gap": 1, "x_count": 3}), "x") == (5, 6)
+    assert GridRange(2, (10, 5)).suggest(optuna.trial.FixedTrial({"x_rows": 7}), "x") == (7, 4)
 
 
 def test_the_subset_is_spread_evenly_and_fixed():
@@ -112,7 +112,7 @@ def test_finalists_are_the_cheapest_within_the_limit_and_the_next_beyond():
     assert choose_finalists([], 3, 1.0) == []
 
 
-SPACE = {"ratio": Share(0.05, 0.5)}
+SPACE = {"ratio": FloatRange(0.05, 0.5)}
 
 
 def made_up(settings, end):
@@ -140,7 +140,7 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path):
 
 def test_a_small_space_ends_the_study_when_nothing_new_is_left(tmp_path):
     done = []
-    study = Study(tmp_path, {"hashes": Whole(8, 10)}, {}, 0, None)
+    study = Study(tmp_path, {"hashes": IntRange(8, 10)}, {}, 0, None)
     study.run(lambda settings, end: Tried(settings, 1.0, 0.0, 1.0, 0.0), 60, done.append)
     assert sorted(one.settings["hashes"] for one in done) == [8, 9, 10]
 
@@ -166,7 +166,7 @@ def test_the_limit_of_the_loss_steers_the_study(tmp_path):
     found = {}
     for limit in (None, 0.9):
         done = []
-        study = Study(tmp_path / str(limit), {"ratio": Share(0.05, 0.5, 0.001)}, {}, 0, limit)
+        study = Study(tmp_path / str(limit), {"ratio": FloatRange(0.05, 0.5, 0.001)}, {}, 0, limit)
         with contextlib.suppress(KeyboardInterrupt):
             study.run(made_up, 60, lambda one, done=done: done.append(one) if len(done) < 30 else interrupt())
         found[limit] = sum(one.loss <= 0.9 for one in done[10:])

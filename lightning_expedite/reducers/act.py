@@ -23,7 +23,7 @@ from .base import (
 )
 from .distances import in_float32
 from .picking import across_images, count_members, group_means
-from .spaces import Span, Whole
+from .spaces import IntRange, SearchRange
 
 BUCKET_WIDTH = 8.0  # width of a hash bucket along a random direction (the reference implementation's value)
 BITS = 2  # bits by which each further hash is shifted before all are summed
@@ -56,9 +56,9 @@ class ACT(Reducer):
         self._draws: dict[tuple[int, torch.device], list[tuple[Tensor, Tensor]]] = {}
 
     @classmethod
-    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
         """Vary the hashes."""
-        return {"query_hashes": Whole(8, 64 // BITS)}
+        return {"query_hashes": IntRange(8, 64 // BITS)}
 
     def start(self, layout: TokenLayout) -> "ACTReduction":
         """Begin one forward pass."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .spaces import Span
+from .spaces import SearchRange
 
 if TYPE_CHECKING:
     from .grouping import GroupRecorder
@@ -128,7 +128,7 @@ class Reducer(ABC):
         """Raise `ReducerError` where these settings cannot apply to the encoder."""
 
     @classmethod
-    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
         """Give the settings that a search may vary, each with the values worth trying on an encoder; none by default.
 
         All others keep the values with which the class itself begins.

@@ -21,7 +21,7 @@ from .distances import (
     squared_norms,
     to_matmul_dtype,
 )
-from .spaces import Grid, Span, Whole
+from .spaces import GridRange, IntRange, SearchRange
 
 ROWS_OF_A_BAND = 4  # rows of clusters that a CPU handles at once; see docs/performance.md
 
@@ -65,10 +65,10 @@ class TokenClustering(Reducer):
         self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
 
     @classmethod
-    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
         """Vary the layer, but the last, and the clusters, from a quarter of the token grid's sides on."""
         fewest = max(encoder.grid[0] // 4, 1)
-        return {"location": Whole(1, max(encoder.depth - 1, 1)), "clusters": Grid(fewest, encoder.grid)}
+        return {"location": IntRange(1, max(encoder.depth - 1, 1)), "clusters": GridRange(fewest, encoder.grid)}
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or more clusters than tokens on a side."""

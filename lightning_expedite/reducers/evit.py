@@ -25,7 +25,7 @@ from .checks import check_location, check_positive
 from .distances import in_float32, rebuild, reconstruction_multiply_adds, reconstruction_weights
 from .grouping import DROPPED
 from .picking import take
-from .spaces import Layers, Share, Span
+from .spaces import FloatRange, LayerChoice, SearchRange
 
 
 class EViT(Reducer):
@@ -65,9 +65,9 @@ class EViT(Reducer):
         self.reconstruction_temperature = check_positive("reconstruction_temperature", reconstruction_temperature)
 
     @classmethod
-    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
         """Vary the layers, but the last, and the share that is kept."""
-        return {"locations": Layers(1, max(encoder.depth - 1, 1)), "keep_rate": Share(0.3, 0.95)}
+        return {"locations": LayerChoice(1, max(encoder.depth - 1, 1)), "keep_rate": FloatRange(0.3, 0.95)}
 
     def check(self, encoder: EncoderShape) -> None:
         """Raise `ReducerError` for a location beyond the depth or an encoder without a class token."""

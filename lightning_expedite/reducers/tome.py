@@ -13,7 +13,7 @@ from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
 from .distances import matmul_fp32, squared_norms, to_matmul_dtype
 from .picking import across_images, count_members, group_means, scatter_means, take
-from .spaces import Share, Span
+from .spaces import FloatRange, SearchRange
 
 
 class ToMe(Reducer):
@@ -35,9 +35,9 @@ class ToMe(Reducer):
         self.ratio = ratio
 
     @classmethod
-    def search_space(cls, encoder: EncoderShape) -> Mapping[str, Span]:
+    def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
         """Vary the ratio."""
-        return {"ratio": Share(0.05, 0.5)}
+        return {"ratio": FloatRange(0.05, 0.5)}
 
     def start(self, layout: TokenLayout) -> "ToMeReduction":
         """Begin one forward pass."""

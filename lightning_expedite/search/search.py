@@ -18,7 +18,7 @@ from ..analysis.goals import Goal
 from ..analysis.recommend_options import SearchOptions
 from ..errors import ConfigError, OutputError
 from ..reducers import EncoderShape, Reducer
-from ..reducers.spaces import Span
+from ..reducers.spaces import SearchRange
 from .finalists import (
     Finalist,
     finalist,
@@ -136,7 +136,7 @@ def find_reducer(name: str) -> type[Reducer]:
     return found
 
 
-def search_space(kind: type[Reducer], encoder: EncoderShape) -> Mapping[str, Span]:
+def search_space(kind: type[Reducer], encoder: EncoderShape) -> Mapping[str, SearchRange]:
     """Give what a reducer declares as worth searching.
 
     Raises:

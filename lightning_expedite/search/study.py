@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, OutputError
-from ..reducers.spaces import Span
+from ..reducers.spaces import SearchRange
 
 try:
     import optuna
@@ -53,7 +53,12 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, space: Mapping[str, Span], fingerprint: Mapping[str, Any], seed: int, max_loss: float | None
+        self,
+        folder: Path,
+        space: Mapping[str, SearchRange],
+        fingerprint: Mapping[str, Any],
+        seed: int,
+        max_loss: float | None,
     ) -> None:
         self._space = space
         self._max_loss = max_loss
