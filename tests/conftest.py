@@ -138,7 +138,7 @@ def stop(monkeypatch):
     """A function that lets so many images be labelled, and no more; gives the list of those that were."""
     from lightning_expedite.evaluation.module import SegmenterModule
 
-    label = SegmenterModule.label
+    predict = SegmenterModule.predict
 
     def after(images, error=KeyboardInterrupt):
         labelled = []
@@ -147,9 +147,9 @@ def stop(monkeypatch):
             if len(labelled) == images:
                 raise error
             labelled.append(sample["name"])
-            return label(module, sample)
+            return predict(module, sample)
 
-        monkeypatch.setattr(SegmenterModule, "label", counted)
+        monkeypatch.setattr(SegmenterModule, "predict", counted)
         return labelled
 
     return after

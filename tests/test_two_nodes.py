@@ -2,11 +2,12 @@
 
 import json
 import socket
+import subprocess
 import sys
 
 import pytest
 import torch
-from lost_process import start
+from processes import process_environment
 from small_run import make_config, make_data
 
 from lightning_expedite.cli import main
@@ -29,7 +30,17 @@ def start_nodes(folder, words):
         launcher += ["--node_rank", str(number), "--master_addr", "127.0.0.1", "--master_port", str(port)]
         launcher += ["--local_addr", f"127.0.0.{number + 1}"]
         more = ["--trainer.devices", 1, "--trainer.num_nodes", 2, "--trainer.strategy", "ddp"]
-        nodes.append(start(folder, [*words, *more], launcher, f"node{number}", GLOO_SOCKET_IFNAME="lo"))
+        command = [*launcher, "-m", "lightning_expedite", *words, *more]
+        nodes.append(
+            subprocess.Popen(
+                [str(word) for word in command],
+                cwd=folder,
+                env=process_environment(GLOO_SOCKET_IFNAME="lo"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
     return nodes
 
 
@@ -42,7 +53,8 @@ def test_two_nodes_give_the_results_of_one_process(tmp_path):
     assert main([*words, "--output", str(tmp_path / "one")]) == 0
     torch.set_num_threads(threads)
     for node in nodes:
-        assert node.process.wait(180) == 0, node.text
+        printed, _ = node.communicate(timeout=180)
+        assert node.returncode == 0, printed
     two, one = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one"))
     assert two["environment"]["processes"] == 2
     assert [two[name] for name in COUNTS] == [one[name] for name in COUNTS]

@@ -164,7 +164,7 @@ def measure(cli: BenchmarkCLI, options: Options, cache: ModelCache, progress: Ca
     module, settings = cli.model, options.settings
     progress("loading")
     model = cache.load(module, options.untrained)
-    windows = module.settle_windows(model)
+    windows = module.build_sliding_window(model)
     if settings.compiled:
         mode = "default" if settings.compiled is True else settings.compiled
         forward = CompiledWindows(windows.window, windows.batch_size, mode, one_graph(model.reducer))
@@ -223,13 +223,10 @@ def own_settings(cli: BenchmarkCLI) -> dict[str, Any]:
 def describe(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
     """Give what holds for all rows: environment and settings."""
     settings = options.settings
-    stand_in = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=settings.device), precision=settings.precision, world_size=1
-    )
     return {
         "kind": "benchmark",
         "environment": {
-            **describe_environment(cast(Trainer, stand_in)),
+            **describe_environment(settings.device, settings.precision),
             "kernels": describe_kernels(settings.device),
         },
         "settings": describe_settings(clis, options),

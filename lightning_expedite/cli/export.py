@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         convention=module.convention,
         weights_folder=module.weights_folder,
     )
-    window = module.settle_windows(model).window
+    window = module.build_sliding_window(model).window
     data, crops = real_crops(cli, window, config.crops)
     named = cli.datamodule.classes
     model.classes = model.classes or (named if len(named) == model.num_classes else None)

@@ -9,9 +9,7 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
 from ..errors import ConfigError
-from ..evaluation.ending import EndAtOnce
 from ..evaluation.fingerprints import LIMITS, fingerprint, image_fingerprints, is_all
-from ..evaluation.heartbeat import Heartbeat
 from ..evaluation.locking import held
 from ..evaluation.resuming import JournalKeeper, Start, claim_journal, forget_journal, is_of
 from ..files import claim_output
@@ -55,8 +53,7 @@ def started(cli: EvaluationCLI, result: Path, product: Path) -> Iterator[Start]:
 
 
 def protect(callbacks: list[Any], start: Start) -> None:
-    """Add, around a run's other callbacks, those that end its processes rightly and keep what is finished."""
-    callbacks[:0] = [EndAtOnce(), Heartbeat()]  # before any that exchanges something
+    """Add, after a run's other callbacks, the one that keeps what is finished."""
     if start.whole:
         callbacks.append(JournalKeeper(start))
 

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     module = cli.model
     checkpoint = read_checkpoint(resolve_checkpoint(module.checkpoint, module.weights_folder))
     model = build_segmenter(checkpoint, module.reducer, module.convention).to(device)
-    windows = module.settle_windows(model)
+    windows = module.build_sliding_window(model)
     for number in images if images is not None else range(len(samples)):
         if number >= len(samples):
             raise ConfigError(f"--index {number} does not exist: there are {len(samples)} images, counted from 0")

@@ -1,4 +1,4 @@
-"""What a result was computed with."""
+"""The environment that a result was computed in."""
 
 import importlib.metadata
 import platform
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
 
 from ..version import __version__
 
@@ -21,26 +20,30 @@ _PACKAGES = (
 )
 
 
-def describe_environment(trainer: Trainer) -> dict[str, Any]:
-    """Give versions, device, precision, processes, threads and the commit of a source checkout."""
-    device = trainer.strategy.root_device
-    versions = {name: _version(name) for name in _PACKAGES}
+def describe_environment(device: torch.device, precision: str, processes: int = 1) -> dict[str, Any]:
+    """Return versions, device, precision, processes, threads and the commit of a source checkout.
+
+    Args:
+        device: Where the model runs.
+        precision: As Lightning names it, such as ``32-true``.
+        processes: Number of processes of the run.
+    """
     return {
         "lightning_expedite": __version__,
         "commit": source_commit(),
         "python": platform.python_version(),
-        **versions,
+        **{name: _version(name) for name in _PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "device_type": device.type,
-        "precision": str(trainer.precision),
-        "processes": trainer.world_size,
+        "precision": precision,
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
     }
 
 
 def source_commit() -> str | None:
-    """Give the commit of the source checkout this package runs from; ``None`` where it is installed."""
+    """Return the commit of the source checkout this package runs from; ``None`` where it is installed."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -64,7 +67,7 @@ def _version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Name this machine's processor."""
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

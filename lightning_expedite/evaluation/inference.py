@@ -18,8 +18,8 @@ from .windows import WindowPlan, plan_windows, size_for_windows
 BAND_BYTES = 8 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
 GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
 
-Stage = Callable[[str], AbstractContextManager[object]]
-"""Is entered around each part of the work, which it gets the name of: ``windows``, ``upsample + argmax``, ``score``."""
+StageContext = Callable[[str], AbstractContextManager[object]]
+"""Context-manager factory, called with the stage name: ``windows``, ``upsample + argmax`` or ``score``."""
 
 Views = Sequence[tuple[Tensor, bool]]
 """Normalised images ``(3, h, w)``, each with whether it is mirrored."""
@@ -103,7 +103,7 @@ class SlidingWindow:
         model: Segmenter,
         views: Views,
         size: tuple[int, int],
-        stage: Stage = region,
+        stage: StageContext = region,
     ) -> Prediction:
         """Label an image.
 
@@ -112,7 +112,7 @@ class SlidingWindow:
             views: Normalised images ``(3, h, w)``, each with whether it is mirrored; several (scales, mirrors)
                 are averaged after softmax.
             size: Height and width of the labels.
-            stage: Is entered around the parts of the work; by default it names them in profiles.
+            stage: Context-manager factory for the stages of the work; by default it names them in profiles.
 
         Returns:
             Labels at ``size``. Windows of different images never share a batch, so that the result does not

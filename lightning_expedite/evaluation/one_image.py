@@ -219,7 +219,7 @@ def segment(
         logits = [(preparation.windows.window_logits(model, view), mirrored) for view, mirrored in views]
         labels = label_map(logits, (pixels.shape[0], pixels.shape[1])).cpu().numpy()
         name = str(image) if isinstance(image, (str, Path)) else "the image"
-        require_finite(all_finite(logits), model, views, preparation.windows, name)
+        require_finite(all_finite(logits), model, name)
     return SegmentedImage(
         pixels,
         labels.astype(np.uint8 if model.num_classes <= 256 else np.uint16),

@@ -93,7 +93,7 @@ class ComparisonWriter(PictureWriter):
         samples = [sample for sample in batch if sample["index"] >= 0]
         for sample, (name, labels) in zip(samples, outputs, strict=True):
             with trainer.precision_plugin.predict_step_context():
-                unreduced = pl_module.label_unreduced(sample).labels.cpu().numpy()
+                unreduced = pl_module.predict_baseline(sample).labels.cpu().numpy()
             figure = compare(
                 data.read_image(sample["index"]),
                 unreduced,

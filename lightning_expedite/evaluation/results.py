@@ -13,7 +13,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.text import Text
 
-from ..benchmarking.callbacks import profile_of
 from ..data.base import SegmentationDataModule
 from ..files import write_atomically
 from .environment import describe_environment
@@ -64,7 +63,9 @@ class ResultsWriter(Callback):
             "warnings": [*pl_module.notices.texts, *label_warnings(pl_module.images, data.classes)],
             "protocol": describe_protocol(pl_module, data),
             "config": yaml.safe_load(self.config),
-            "environment": describe_environment(trainer),
+            "environment": describe_environment(
+                trainer.strategy.root_device, str(trainer.precision), trainer.world_size
+            ),
             RUN: self.run,
         }
         lines = [json.dumps(image_row(image), allow_nan=False) for image in pl_module.images]
@@ -99,8 +100,12 @@ def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, A
 
 
 def describe_profile(trainer: Trainer) -> dict[str, Any]:
-    """Give what the profilers among the callbacks measured; nothing where there are none."""
-    profile = profile_of(trainer)
+    """Return what the profilers among the callbacks measured, by section; nothing where there are none."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    # Known by their attributes: profilers are imported by the command line, or are a user's own.
+    profile = {
+        each.section: each.figures for each in callbacks if hasattr(each, "section") and hasattr(each, "figures")
+    }
     return {"profile": profile} if profile else {}
 
 

@@ -155,7 +155,7 @@ def _is_whole(record: Record, counts: bool) -> bool:
         return False
     try:
         if counts:
-            ImageResult.of(record)
+            ImageResult.from_record(record)
     except (KeyError, TypeError, ValueError):
         return False
     return True
@@ -191,7 +191,7 @@ class JournalKeeper(Callback):
         )
         trainer.datamodule.finished = frozenset(finished)  # type: ignore[attr-defined]
         if stage == "test":
-            pl_module.finished = [ImageResult.of(record) for record in self.start.records]
+            pl_module.finished = [ImageResult.from_record(record) for record in self.start.records]
         for record in self.start.records:
             pl_module.notices.recall(record.get(NOTICES, ()))
         self._noted = len(pl_module.notices.texts)

@@ -109,7 +109,7 @@ def label_sample(
     with torch.inference_mode(), plugin.test_step_context():
         prediction = sliding_window.predict(module.model, views, (sample["size"][0], sample["size"][1]))
         labels: NDArray[np.int64] = prediction.labels.cpu().numpy()
-        require_finite(prediction.finite, module.model, views, sliding_window, sample["name"])
+        require_finite(prediction.finite, module.model, sample["name"])
     return labels
 
 

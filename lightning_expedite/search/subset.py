@@ -68,7 +68,7 @@ class Subset:
                 f"checkpoint {module.checkpoint} predicts {self.model.num_classes} classes, {type(data).__name__} has "
                 f"{data.num_classes}: choose weights that were trained on this data set"
             )
-        self._windows = replace(module.settle_windows(self.model), forward=run_windows)
+        self._windows = replace(module.build_sliding_window(self.model), forward=run_windows)
         self._hollow = on_meta(self.model)
         self.model.to(self.device, input_dtype(self.precision))
         self._kept: dict[int, Sample] = {}
@@ -125,7 +125,7 @@ class Subset:
             assert sample["label"] is not None, "test data have labels"
             labels, target = prediction.labels, sample["label"].to(prediction.labels.device)
             counts = class_counts(labels[None], target[None], self.model.num_classes)[0].numpy()
-            require_finite(prediction.finite, self.model, views, self._windows, sample["name"])
+            require_finite(prediction.finite, self.model, sample["name"])
         return counts
 
     def _on_device(self, image: Tensor) -> Tensor:
