@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 import yaml
-from pytorch_lightning import Trainer
 from rich.console import Console
 
 from ..benchmarking.benchmark import Benchmark
