@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from lightning_expedite import load_segmenter, pictures, segment, with_reducer
+from lightning_expedite import load_segmenter, segment, token_groups, with_reducer
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
 from lightning_expedite.metrics import SegmentationScores
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
@@ -66,7 +66,7 @@ full.compare(short, label=truth)
 # so no group crosses the border of one. `notebooks/what_the_clusters_see.ipynb` looks at this more closely.
 
 # %%
-pictures.token_groups(reduced, image)
+token_groups(reduced, image)
 
 # %% [markdown]
 # ## What it costs

@@ -24,7 +24,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lightning_expedite import load_segmenter, pictures, segment, with_reducer
+from lightning_expedite import load_segmenter, segment, token_groups, with_reducer
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
 from lightning_expedite.evaluation.token_maps import token_maps
 from lightning_expedite.one_image import Preparation
@@ -44,13 +44,13 @@ segment(model, IMAGE)
 # things apart that look the same far from each other.
 
 # %%
-pictures.token_groups(with_reducer(model, TokenClustering(location=4, clusters=(8, 8))), IMAGE)
+token_groups(with_reducer(model, TokenClustering(location=4, clusters=(8, 8))), IMAGE)
 
 # %% [markdown]
 # More clusters leave less to share. Where a cluster has a single patch, the picture shows the image itself.
 
 # %%
-pictures.token_groups(with_reducer(model, TokenClustering(location=4, clusters=(12, 12))), IMAGE)
+token_groups(with_reducer(model, TokenClustering(location=4, clusters=(12, 12))), IMAGE)
 
 # %% [markdown]
 # ## EViT
@@ -59,7 +59,7 @@ pictures.token_groups(with_reducer(model, TokenClustering(location=4, clusters=(
 # any more from that layer on; after the encoder they get theirs rebuilt from the most similar patch that was kept.
 
 # %%
-pictures.token_groups(with_reducer(model, EViT(locations=(4, 7, 10), keep_rate=0.7)), IMAGE)
+token_groups(with_reducer(model, EViT(locations=(4, 7, 10), keep_rate=0.7)), IMAGE)
 
 # %% [markdown]
 # ## ToMe
@@ -68,7 +68,7 @@ pictures.token_groups(with_reducer(model, EViT(locations=(4, 7, 10), keep_rate=0
 # which may lie anywhere in the window: similarity decides alone. Two layers, early and late:
 
 # %%
-pictures.token_groups(with_reducer(model, ToMe(ratio=0.5)), IMAGE, layers=(1, 12))
+token_groups(with_reducer(model, ToMe(ratio=0.5)), IMAGE, layers=(1, 12))
 
 # %% [markdown]
 # ## ACT
@@ -77,7 +77,7 @@ pictures.token_groups(with_reducer(model, ToMe(ratio=0.5)), IMAGE, layers=(1, 12
 # make larger groups.
 
 # %%
-pictures.token_groups(with_reducer(model, ACT(query_hashes=16)), IMAGE, layers=(1, 6, 12), head=1)
+token_groups(with_reducer(model, ACT(query_hashes=16)), IMAGE, layers=(1, 6, 12), head=1)
 
 # %% [markdown]
 # ## What a group costs

@@ -208,7 +208,7 @@ def test_results_draw_themselves(demo, scene):
     assert [text.get_text() for text in unreduced.figure().legends[0].get_texts()] == present
     assert unreduced._repr_png_().startswith(b"\x89PNG")
     titles = {axes.get_title() for axes in unreduced.compare(reduced).axes}
-    assert {"image", "unreduced", "reduced", "where they differ"} < titles
+    assert {"image", "baseline", "reduced", "where they differ"} < titles
 
 
 # --- Images ------------------------------------------------------------------------------------------

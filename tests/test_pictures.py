@@ -1,5 +1,6 @@
 """Pictures: what they show, against what they were made of."""
 
+import importlib
 from pathlib import Path
 
 import matplotlib.image
@@ -13,13 +14,13 @@ from PIL import Image
 from reference import DATA
 from small_run import CLASSES, make_config
 
-from lightning_expedite import pictures
+import lightning_expedite
+from lightning_expedite import visualization
 from lightning_expedite.data.palettes import generated_palette
 from lightning_expedite.errors import DataError
 from lightning_expedite.evaluation import predictions
 from lightning_expedite.evaluation.metrics import class_counts, scores_of
-from lightning_expedite.evaluation.token_maps import TokenMap, TokenMaps
-from lightning_expedite.visualization import canvas, labels, tokens
+from lightning_expedite.visualization import TokenMap, TokenMaps, canvas, labels, tokens
 
 PALETTE = generated_palette(5)
 MARKS = "where they differ or are wrong"
@@ -53,8 +54,8 @@ def test_miou_of_an_image_is_that_of_the_scores(seed):
     prediction, label = class_map(30, 40, 4, seed), class_map(30, 40, 3, seed + 9)
     label[:4] = 255
     counts = class_counts(torch.from_numpy(prediction)[None], torch.from_numpy(label)[None], 6)[0]
-    assert labels.image_miou(prediction, label, 6) == pytest.approx(float(scores_of(counts)["mIoU"]), abs=1e-6)
-    assert np.isnan(labels.image_miou(prediction, np.full_like(label, 255), 6))
+    assert labels.image_miou(prediction, label) == pytest.approx(float(scores_of(counts)["mIoU"]), abs=1e-6)
+    assert np.isnan(labels.image_miou(prediction, np.full_like(label, 255)))
 
 
 def test_differences_are_told_apart():
@@ -71,12 +72,12 @@ def test_a_comparison_shows_every_side_in_the_palette_with_its_score():
     image, unreduced, reduced = picture(40, 60), class_map(40, 60, 3, 1), class_map(40, 60, 3, 2)
     label = class_map(40, 60, 3, 3)
     label[:10] = 255
-    figure = pictures.compare(image, unreduced, reduced, label=label, classes=CLASSES, palette=PALETTE)
+    figure = visualization.compare(image, unreduced, reduced, label=label, classes=CLASSES, palette=PALETTE)
     panels = by_title(figure)
     assert np.array_equal(shown(panels["image"]), image)
-    for name, side in (("unreduced", unreduced), ("reduced", reduced)):
+    for name, side in (("baseline", unreduced), ("reduced", reduced)):
         assert np.array_equal(shown(panels[name]), np.array(PALETTE, np.uint8)[side])
-        assert panels[name].get_xlabel() == f"mIoU of this image: {labels.image_miou(side, label, 5):.1f} %"
+        assert panels[name].get_xlabel() == f"mIoU of this image: {labels.image_miou(side, label):.1f} %"
     truth = shown(panels["ground truth"])
     assert np.array_equal(truth[10:], np.array(PALETTE, np.uint8)[label[10:]])
     assert set(map(tuple, truth[:10].reshape(-1, 3))) == {(150, 150, 150), (255, 255, 255)}
@@ -94,7 +95,7 @@ def test_a_comparison_shows_every_side_in_the_palette_with_its_score():
 
 
 def test_a_comparison_without_ground_truth_has_no_scores():
-    figure = pictures.compare(picture(), class_map(seed=1), class_map(seed=2), names=("all tokens", "ToMe"))
+    figure = visualization.compare(picture(), class_map(seed=1), class_map(seed=2), names=("all tokens", "ToMe"))
     panels = by_title(figure)
     assert set(panels) == {"image", "all tokens", "ToMe", "where they differ", ""}
     assert panels["ToMe"].get_xlabel() == ""
@@ -106,7 +107,7 @@ def test_a_comparison_without_ground_truth_has_no_scores():
 
 def test_an_overlay_mixes_image_and_colours():
     image, side = picture(), class_map()
-    figure = pictures.overlay(image, side, classes=CLASSES, palette=PALETTE, opacity=0.25)
+    figure = visualization.overlay(image, side, classes=CLASSES, palette=PALETTE, opacity=0.25)
     expected = 0.75 * image + 0.25 * np.array(PALETTE)[side]
     assert np.abs(shown(figure.axes[0]) - expected).max() <= 0.5
     assert [text.get_text() for text in figure.legends[0].get_texts()] == CLASSES[:3]
@@ -121,15 +122,15 @@ def test_an_overlay_mixes_image_and_colours():
     ],
 )
 def test_maps_that_do_not_fit_are_refused(change, message):
-    given = {"unreduced": class_map(), "reduced": class_map(), **change}
+    given = {"baseline": class_map(), "reduced": class_map(), **change}
     with pytest.raises(DataError, match=message):
-        pictures.compare(picture(), **given)
+        visualization.compare(picture(), **given)
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_figures_become_files(kind, start):
-    figure = pictures.overlay(picture(), class_map())
-    assert pictures.figure_bytes(figure, kind).startswith(start)
+    figure = visualization.overlay(picture(), class_map())
+    assert visualization.figure_bytes(figure, kind).startswith(start)
 
 
 @pytest.mark.parametrize("size", [(900, 300), (300, 900), (3000, 4000)])
@@ -172,13 +173,13 @@ def test_lines_run_where_groups_meet_unless_both_are_alone():
 )
 def test_styles(style, filled, lines):
     image, maps = picture(6, 6), TokenMaps(np.zeros((6, 6), np.int64), [STEP])
-    figure = pictures.draw_token_maps(image, maps, style, "ToMe")
+    figure = visualization.draw_token_maps(image, maps, style, "ToMe")
     panel = by_title(figure)[STEP.title]
     assert np.array_equal(shown(panel), tokens.fill_groups(image, STEP)) == filled
     assert any(isinstance(child, LineCollection) and child.get_segments() for child in panel.collections) == lines
     said = " ".join(figure.get_supxlabel().split())
-    assert said.endswith("White patches are dropped. The others show the image: each has a token of its own.")
-    assert ("mean colour" in said, "a frame" in said) == (filled, lines)
+    assert said.endswith("White patches are dropped. The others show the image: each has its own token.")
+    assert ("mean colour" in said, "Outlined" in said) == (filled, lines)
 
 
 def test_a_model_draws_its_own_tokens(tmp_path):
@@ -187,7 +188,7 @@ def test_a_model_draws_its_own_tokens(tmp_path):
     from lightning_expedite.reducers import ToMe
 
     path = save(tmp_path / "a.png", picture(64, 80))
-    figure = pictures.token_groups(tiny_model(ToMe(0.4)), path, layers=[2, 4])
+    figure = lightning_expedite.token_groups(tiny_model(ToMe(0.4)), path, layers=[2, 4])
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == [
         "image\n",
@@ -204,7 +205,7 @@ def test_predict_compares_with_the_unreduced_model(monkeypatch, run, data):
 
     def kept(image, unreduced, reduced, **options):
         calls.append((image, unreduced, reduced, options["label"]))
-        return pictures.compare(image, unreduced, reduced, **options)
+        return visualization.compare(image, unreduced, reduced, **options)
 
     monkeypatch.setattr(predictions, "compare", kept)
     config = make_config(data, reducer=TOME)
@@ -256,7 +257,7 @@ def test_visualize_draws_the_images_asked_for(run, data):
         "visualize", "--config", config, "--index", "1,3", "--svg", "--layers", "2", "--output", "some"
     )
     assert status == 0, err
-    assert "pictures are in some/tokens" in out
+    assert "figures are in some/tokens" in out
     found = sorted(str(file.relative_to("some/tokens")) for file in Path("some/tokens").rglob("*.*"))
     assert found == ["part0/2.png", "part0/2.svg", "part1/3.png", "part1/3.svg"]
     assert matplotlib.image.imread("some/tokens/part0/2.png").std() > 0.1
@@ -288,3 +289,10 @@ def test_pictures_that_are_there_are_kept(run, fails, data):
     assert run("visualize", "--config", config, "--output", "out")[0] == 0
     assert "out/tokens exists already; give --overwrite" in fails("visualize", "--config", config, "--output", "out")
     assert run("visualize", "--config", config, "--output", "out", "--overwrite")[0] == 0
+
+
+def test_the_former_name_of_the_package_still_works():
+    with pytest.warns(DeprecationWarning, match="pictures is now lightning_expedite.visualization"):
+        pictures = importlib.reload(importlib.import_module("lightning_expedite.pictures"))
+    assert pictures.compare is visualization.compare
+    assert lightning_expedite.pictures.token_groups is lightning_expedite.token_groups

@@ -7,7 +7,7 @@ from tiny import close, noise, tiny_model
 
 from lightning_expedite.errors import ConfigError, ReducerError
 from lightning_expedite.evaluation import SlidingWindow
-from lightning_expedite.evaluation.token_maps import default_layers, token_maps
+from lightning_expedite.evaluation.token_maps import default_layers, steps_at, token_maps
 from lightning_expedite.reducers import (
     ACT,
     DROPPED,
@@ -23,7 +23,6 @@ from lightning_expedite.reducers import (
     evit,
     tome,
 )
-from lightning_expedite.reducers.grouping import steps_at
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -186,7 +185,7 @@ def test_default_layers_run_from_the_first_to_the_last():
 def test_maps_of_an_image_are_those_of_its_windows_side_by_side():
     model, image = tiny_model(ToMe(0.3)), noise(3, 90, 128)
     maps = token_maps(model, image, SlidingWindow(64, 48, 3), layers=[2])
-    assert maps.size == (90, 128)
+    assert maps.window.shape == (90, 128)
     # The lower windows are shifted back to end with the image, and lie over a part of the upper ones.
     assert [maps.window[y, x] for y, x in ((0, 63), (25, 64), (26, 0), (89, 127))] == [0, 1, 2, 3]
     steps, _ = recorded(model, torch.stack([image[:, y : y + 64, x : x + 64] for y in (0, 26) for x in (0, 64)]))
@@ -258,7 +257,7 @@ class TellingReduction(HalvingReduction):
 
 def test_a_reducer_of_ones_own_tells_its_groups_or_is_named(monkeypatch):
     model, image, windows = tiny_model(Halving()), noise(3, 64, 64), SlidingWindow(64, 64)
-    with pytest.raises(ReducerError, match="Halving does not tell which patches share a token"):
+    with pytest.raises(ReducerError, match="Halving does not report which patches share a token"):
         token_maps(model, image, windows)
     monkeypatch.setattr(Halving, "start", lambda self, layout: TellingReduction(layout))
     (found,) = token_maps(model, image, windows).steps

@@ -101,7 +101,7 @@ class ComparisonWriter(PictureWriter):
                 label=read_label(data, sample),
                 classes=data.classes,
                 palette=data.palette,
-                names=("unreduced", type(pl_module.reducer).__name__),
+                names=("baseline", type(pl_module.reducer).__name__),
             )
             (path,) = self.paths(name)
             path.parent.mkdir(parents=True, exist_ok=True)

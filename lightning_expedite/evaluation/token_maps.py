@@ -1,54 +1,59 @@
-"""Which patches of a whole image share a token, layer by layer."""
+"""Token maps of a whole image: which patches share a token, layer by layer."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.reading import rgb_pixels
 from ..errors import ConfigError, ReducerError
 from ..models.segmenter.model import Segmenter
-from ..reducers.grouping import DROPPED, Grouping, GroupRecorder, join_batches, steps_at
+from ..reducers.grouping import DROPPED, Grouping, GroupRecorder
+from ..visualization.tokens import Style, TokenMap, TokenMaps, draw_token_maps
 from .inference import SlidingWindow
+from .one_image import AnyImage, Preparation, Settings
 from .windows import WindowPlan
 
-_MOST_LAYERS, _MOST_LAYERS_IN_PARTS = 5, 4  # shown where none are asked for
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_LAYERS, _MOST_LAYERS_WITH_MODULES = 5, 4  # drawn by default
 
 
-@dataclass(frozen=True)
-class TokenMap:
-    """The groups of one step, over an image.
-
-    Args:
-        title: Layer, part and number of tokens, in two lines.
-        group: ``(H, W)`` int64: pixels with the same number belong to patches that share a token, numbered through all
-            windows; `DROPPED` where the patch has none.
-        alone: ``(H, W)``: whether the pixel's patch has a token of its own.
-    """
-
-    title: str
-    group: NDArray[np.int64]
-    alone: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class TokenMaps:
-    """The groups of some layers, over an image.
+def token_groups(
+    model: Segmenter,
+    image: AnyImage,
+    *,
+    layers: Sequence[int] | None = None,
+    head: int = 1,
+    style: Style = "both",
+    **settings: Unpack[Settings],
+) -> Figure:
+    """Run a model on an image and draw which patches share a token.
 
     Args:
-        window: ``(H, W)`` int64: the window that each pixel is shown from.
-        steps: One map per step.
+        model: Model with a reducer.
+        image: A file, a Pillow image or an ``(H, W, 3)`` uint8 RGB array.
+        layers: Layers, from 1; by default up to five of those that reduce.
+        head: Attention head, from 1, where each head groups separately (ACT).
+        style: ``mean`` fills groups with their mean colour, ``borders`` outlines them, ``both`` does both.
+        **settings: Size, windows and normalisation, as of `lightning_expedite.segment`; the first scale is used.
+
+    Raises:
+        ConfigError: A setting is out of its range, or nothing was reduced.
+        ReducerError: The reducer does not report its groups.
+        DataError: The image cannot be read.
     """
-
-    window: NDArray[np.int64]
-    steps: list[TokenMap]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image that the windows tile."""
-        return self.window.shape[0], self.window.shape[1]
+    pixels, preparation = rgb_pixels(image), Preparation.of(model, settings)
+    view, _ = preparation.views(pixels, next(model.parameters()))[0]
+    maps = token_maps(model, view, preparation.windows, layers, head)
+    return draw_token_maps(pixels, maps, style, str(model.reducer))
 
 
 def token_maps(
@@ -56,69 +61,95 @@ def token_maps(
 ) -> TokenMaps:
     """Run a model and map which patches share a token.
 
-    Windows are laid side by side, so that each pixel is shown once; the last one of a row or column may lie over a part
-    of the one before.
+    Windows are laid side by side, so that each pixel is shown once; the last one of a row or column may cover part of
+    the one before.
 
     Args:
-        model: A model with a reducer that tells its groups (`lightning_expedite.reducers.grouping`).
+        model: Model with a reducer that reports its groups (`lightning_expedite.reducers.grouping`).
         image: Normalised, ``(3, h, w)``, on the model's device.
-        windows: Their size and how many run at once; their stride is not used.
-        layers: Layers, from 1; by default up to five in which something happens.
-        head: Head, from 1, where each groups for itself.
+        windows: Window size and batch size; the stride is not used.
+        layers: Layers, from 1; by default up to five of those that reduce.
+        head: Attention head, from 1, where each head groups separately.
 
     Raises:
         ConfigError: The model has no such layer or head, or nothing was reduced.
-        ReducerError: The reducer does not tell its groups.
+        ReducerError: The reducer does not report its groups.
     """
+    depth = model.architecture.depth
     for layer in layers or ():
-        if not 1 <= layer <= model.architecture.depth:
-            raise ConfigError(f"layer {layer} is not one of this model: its layers are 1 to {model.architecture.depth}")
-    side_by_side = replace(windows, stride=windows.window)
-    plan = side_by_side.plan((image.shape[1], image.shape[2]))
-    steps = record_steps(model, side_by_side.crops(image), windows.batch_size)
+        if not 1 <= layer <= depth:
+            raise ConfigError(f"layer {layer} is not one of this model: its layers are 1 to {depth}")
+    tiles = replace(windows, stride=windows.window)
+    plan = tiles.plan((image.shape[1], image.shape[2]))
+    steps = record_steps(model, tiles.crops(image), windows.batch_size)
     rows, columns = steps[0].group.shape[-2:]
-    own = torch.arange(rows * columns).view(1, rows, columns).expand(len(plan.origins), -1, -1)
+    every_patch = torch.arange(rows * columns).view(1, rows, columns).expand(len(plan.origins), -1, -1)
     total = model.architecture.prefix + rows * columns
     patch = model.architecture.patch_size
     maps = [
         _map(step, plan, patch, total, head)
         for layer in layers or default_layers(steps)
-        for step in steps_at(steps, layer) or [Grouping(layer, own, total, lasts=True)]
+        for step in steps_at(steps, layer) or [Grouping(layer, every_patch, total, lasts=True)]
     ]
-    numbers = np.arange(len(plan.origins))
-    return TokenMaps(_paste(plan, patch, [np.full((rows, columns), number) for number in numbers]), maps)
+    window_numbers = np.arange(len(plan.origins)).repeat(rows * columns).reshape(-1, rows, columns)
+    return TokenMaps(_paste(plan, patch, window_numbers), maps)
 
 
 def record_steps(model: Segmenter, crops: Tensor, batch_size: int) -> list[Grouping]:
-    """Run a model on windows ``(n, 3, h, w)`` and give what its reducer reported, on the CPU.
+    """Run a model on windows ``(n, 3, h, w)`` and return the groups that its reducer reported, on the CPU.
 
     Raises:
         ConfigError: There is no reducer, or it reduced nothing.
-        ReducerError: The reducer does not tell its groups.
+        ReducerError: The reducer does not report its groups.
     """
     if model.reducer is None:
         raise ConfigError("the model has no reducer, so every patch keeps its own token: give one (--model.reducer)")
-    batches, nothing = [], True
+    batches, identity = [], True
     for batch in crops.split(batch_size):
         recorder = GroupRecorder()
         with torch.inference_mode():
             reduction = model.segment_patches(batch, recorder).reduction
-        nothing = nothing and bool(torch.as_tensor(reduction.is_identity()).all())
+        identity = identity and bool(torch.as_tensor(reduction.is_identity()).all())
         batches.append(recorder.steps)
     if not batches[0]:
-        if nothing:
+        if identity:
             raise ConfigError(f"{model.reducer} reduced nothing here: every patch keeps its own token")
         raise ReducerError(
-            f"{type(model.reducer).__name__} does not tell which patches share a token; its layer() has to report them "
-            "to self.recorder, see lightning_expedite/reducers/grouping.py"
+            f"{type(model.reducer).__name__} does not report which patches share a token; its layer() has to report "
+            "them to self.recorder, see lightning_expedite/reducers/grouping.py"
         )
-    return join_batches(batches)
+    return [_join(steps) for steps in zip(*batches, strict=True)]
+
+
+def _join(steps: Sequence[Grouping]) -> Grouping:
+    """Join one step of several batches, on the CPU."""
+    count = steps[0].count
+    if isinstance(count, Tensor):
+        count = torch.cat([torch.as_tensor(step.count).cpu() for step in steps])
+    return replace(steps[0], group=torch.cat([step.group.cpu() for step in steps]), count=count)
+
+
+def steps_at(steps: Sequence[Grouping], layer: int) -> list[Grouping]:
+    """Return the steps of a layer, or the last lasting one before it, as if it were of this layer.
+
+    Args:
+        steps: The steps of a pass.
+        layer: Layer, from 1.
+
+    Returns:
+        An empty list if every patch still had its own token.
+    """
+    here = [step for step in steps if step.layer == layer]
+    if here:
+        return here
+    earlier = [step for step in steps if step.lasts and step.layer < layer]
+    return [replace(earlier[-1], layer=layer)] if earlier else []
 
 
 def default_layers(steps: Sequence[Grouping]) -> list[int]:
-    """Choose layers from the first to the last in which something happened, evenly."""
+    """Choose evenly spaced layers from the first to the last that reduces."""
     layers = sorted({step.layer for step in steps})
-    most = _MOST_LAYERS if len(steps) == len(layers) else _MOST_LAYERS_IN_PARTS
+    most = _MOST_LAYERS if len(steps) == len(layers) else _MOST_LAYERS_WITH_MODULES
     if len(layers) <= most:
         return layers
     return [layers[round(place)] for place in np.linspace(0, len(layers) - 1, most)]
@@ -134,29 +165,24 @@ def _map(step: Grouping, plan: WindowPlan, patch: int, total: int, head: int) ->
         group = group[:, head - 1]
         place += f", head {head}"
         count = count[:, head - 1] if isinstance(count, Tensor) else count
-    counts = torch.as_tensor(count)
-    least, most = int(counts.min()), int(counts.max())
-    number = f"{most}" if least == most else f"{least} to {most}"
-    numbered, alone = _number_through(group.numpy())
-    title = f"{place}\n{number} of {total} {step.unit}"
+    least, most = (int(value) for value in torch.as_tensor(count).aminmax())
+    tokens = f"{most}" if least == most else f"{least} to {most}"
+    numbered, alone = _number_groups(group.numpy())
+    title = f"{place}\n{tokens} of {total} {step.unit}"
     return TokenMap(title, _paste(plan, patch, numbered), _paste(plan, patch, alone).astype(bool))
 
 
-def _number_through(windows: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Number the groups of all windows ``(n, rows, columns)`` through, and tell which patches are alone in theirs."""
-    numbered, alone, first = [], [], 0
-    for window in windows:
-        names, numbers, members = np.unique(window, return_inverse=True, return_counts=True)
-        numbers = numbers.reshape(window.shape)
-        dropped = window == DROPPED
-        numbered.append(np.where(dropped, DROPPED, numbers + first))
-        alone.append(((members[numbers] == 1) & ~dropped).astype(np.int64))
-        first += len(names)
-    return numbered, alone
+def _number_groups(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Number the groups ``(n, rows, columns)`` across all windows, and mark patches that are alone in theirs."""
+    dropped = group == DROPPED
+    first = (group.max() + 1) * np.arange(len(group))[:, None, None]
+    numbers = np.where(dropped, 0, group + first)
+    members = np.bincount(numbers[~dropped], minlength=1)
+    return np.where(dropped, DROPPED, numbers), (members[numbers] == 1) & ~dropped
 
 
-def _paste(plan: WindowPlan, patch: int, windows: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Lay values of patches ``(rows, columns)``, window by window, over the pixels ``(H, W)`` of an image."""
+def _paste(plan: WindowPlan, patch: int, windows: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Paste values per patch ``(n, rows, columns)``, window by window, over the pixels ``(H, W)`` of an image."""
     height, width = plan.window
     canvas = np.empty(plan.image, np.int64)
     for (top, left), values in zip(plan.origins, windows, strict=True):

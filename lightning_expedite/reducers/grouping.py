@@ -7,10 +7,8 @@ Whoever wants to know hands a `GroupRecorder` to ``Segmenter.segment_patches``. 
         self.recorder.add(self.layout, layer, group, tokens.shape[1])
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .base import TokenLayout
@@ -72,35 +70,3 @@ class GroupRecorder:
         """
         maps = group.detach().unflatten(-1, (layout.rows, layout.columns))
         self.steps.append(Grouping(layer, maps, count, part, lasts, unit))
-
-
-def steps_at(steps: Sequence[Grouping], layer: int) -> list[Grouping]:
-    """Give the steps that say which tokens a layer ran on, or gave out.
-
-    Args:
-        steps: Those of a pass.
-        layer: Layer, from 1.
-
-    Returns:
-        The steps in this layer; where there are none, the last lasting one of an earlier layer, as if it were of
-        this one; an empty list where every patch still had its own token.
-    """
-    here = [step for step in steps if step.layer == layer]
-    if here:
-        return here
-    earlier = [step for step in steps if step.lasts and step.layer < layer]
-    return [replace(earlier[-1], layer=layer)] if earlier else []
-
-
-def join_batches(batches: Sequence[Sequence[Grouping]]) -> list[Grouping]:
-    """Join what passes over several batches of images of one size reported: step by step, on the CPU."""
-    return [
-        replace(
-            steps[0],
-            group=torch.cat([step.group.cpu() for step in steps]),
-            count=steps[0].count
-            if isinstance(steps[0].count, int)
-            else torch.cat([torch.as_tensor(step.count).cpu() for step in steps]),
-        )
-        for steps in zip(*batches, strict=True)
-    ]

@@ -1,11 +1,11 @@
-"""Pictures of labels and of tokens, each as a matplotlib ``Figure`` of its own, without pyplot's global state.
+"""Overlays, comparisons and token maps: functions that take arrays and return a matplotlib ``Figure``, without pyplot.
 
-``compare`` and ``overlay`` draw label maps, ``token_groups`` runs a model and draws which patches share a token,
-``figure_bytes`` turns a figure into the content of a file.
+`figure_bytes` turns a figure into the content of a file. `lightning_expedite.token_groups` runs a model and draws its
+token maps.
 """
 
 from .canvas import figure_bytes
 from .labels import compare, overlay
-from .tokens import draw_token_maps, token_groups
+from .tokens import TokenMap, TokenMaps, draw_token_maps
 
-__all__ = ["compare", "draw_token_maps", "figure_bytes", "overlay", "token_groups"]
+__all__ = ["TokenMap", "TokenMaps", "compare", "draw_token_maps", "figure_bytes", "overlay"]

@@ -1,9 +1,9 @@
-"""Which patches share a token, drawn over the image."""
+"""Patches that share a token, drawn over the image."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import fill
-from typing import Literal, Unpack
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,95 +12,90 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..data.reading import rgb_pixels
-from ..evaluation.one_image import AnyImage, Preparation, Settings
-from ..evaluation.token_maps import TokenMap, TokenMaps, token_maps
-from ..models.segmenter.model import Segmenter
 from ..reducers.grouping import DROPPED
-from .canvas import Image, bare, new_figure, panel_size, show
+from .canvas import Image, new_figure, panel_size, remove_frame, show
 
 Style = Literal["both", "mean", "borders"]
-"""Whether patches that share a token are filled with their mean colour, framed, or both."""
+"""Fill patches that share a token with their mean colour, outline them, or both."""
 
 _MOST_COLUMNS = 3
-_DROPPED_WHITE = 0.82  # share of white over dropped patches
+_DROPPED_WHITE = 0.82  # weight of white over dropped patches
 _LINE, _WINDOW_LINE, _RIM = 0.45, 1.6, 0.6  # points
-_LETTERS, _LINE_HEIGHT = 15, 0.17  # of the text above and below: letters to an inch, inches of a line
-_SHARED_KEYS = {
-    "both": "Patches that share a token have their mean colour and a frame.",
+_LETTERS, _LINE_HEIGHT = 15, 0.17  # of title and key: letters per inch, inches per line
+_MERGED_KEYS = {
+    "both": "Outlined patches share a token and have their mean colour.",
     "mean": "Patches that share a token have their mean colour.",
-    "borders": "Patches that share a token have a frame.",
+    "borders": "Outlined patches share a token.",
 }
 _DROPPED_KEY = "White patches are dropped."
-_ALONE_KEY = "The others show the image: each has a token of its own."
+_ALONE_KEY = "The others show the image: each has its own token."
 
 
-def token_groups(
-    model: Segmenter,
-    image: AnyImage,
-    *,
-    layers: Sequence[int] | None = None,
-    head: int = 1,
-    style: Style = "both",
-    **settings: Unpack[Settings],
-) -> Figure:
-    """Run a model on an image and draw which patches share a token.
+@dataclass(frozen=True)
+class TokenMap:
+    """The groups of one step of a reducer, over an image.
 
     Args:
-        model: With a reducer.
-        image: A file, a Pillow image or an ``(H, W, 3)`` uint8 RGB array.
-        layers: Layers, from 1; by default up to five in which something happens.
-        head: Head, from 1, where each groups for itself (ACT).
-        style: ``mean`` fills groups with their mean colour, ``borders`` draws lines between them, ``both`` does both.
-        **settings: Size, windows and normalisation, as of `lightning_expedite.segment`; the first scale is used.
-
-    Raises:
-        ConfigError: A setting is out of its range, or nothing was reduced.
-        ReducerError: The reducer does not tell its groups.
-        DataError: The image cannot be read.
+        title: Layer, module and number of tokens, in two lines.
+        group: ``(H, W)`` int64: pixels with the same number belong to patches that share a token, numbered across all
+            windows; `DROPPED` where the patch has none.
+        alone: ``(H, W)``: whether the pixel's patch has its own token.
     """
-    pixels, preparation = rgb_pixels(image), Preparation.of(model, settings)
-    view, _ = preparation.views(pixels, next(model.parameters()))[0]
-    maps = token_maps(model, view, preparation.windows, layers, head)
-    return draw_token_maps(pixels, maps, style, str(model.reducer))
+
+    title: str
+    group: NDArray[np.int64]
+    alone: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TokenMaps:
+    """The groups of some layers, over an image.
+
+    Args:
+        window: ``(H, W)`` int64: the window that each pixel is shown from.
+        steps: One map per step.
+    """
+
+    window: NDArray[np.int64]
+    steps: list[TokenMap]
 
 
 def draw_token_maps(image: Image, maps: TokenMaps, style: Style = "both", title: str = "") -> Figure:
-    """Draw an image and the groups of some steps over it.
+    """Draw an image and, over it, the groups of each step.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB; resized to what the model saw.
-        maps: The groups.
-        style: See `token_groups`.
-        title: Stands above the figure.
+        maps: The groups, as `lightning_expedite.evaluation.token_maps.token_maps` returns them.
+        style: ``mean`` fills groups with their mean colour, ``borders`` outlines them, ``both`` does both.
+        title: Title of the figure.
     """
-    height, width = maps.size
+    height, width = maps.window.shape
     pixels: Image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    count = 1 + len(maps.steps)
-    columns = min(math.ceil(math.sqrt(count)), _MOST_COLUMNS) if count > 3 else count
-    rows = -(-count // columns)
-    wide, high = panel_size(height, width)
-    across = columns * (wide + 0.1)
-    above, below = (fill(text, round(_LETTERS * across)) for text in (title, _key(maps, style)))
-    lines = above.count("\n") + below.count("\n")
-    figure = new_figure(across, rows * (high + 0.45) + 0.5 + _LINE_HEIGHT * lines)
+    panels = 1 + len(maps.steps)
+    columns = min(math.ceil(math.sqrt(panels)), _MOST_COLUMNS) if panels > 3 else panels
+    rows = -(-panels // columns)
+    panel_width, panel_height = panel_size(height, width)
+    figure_width = columns * (panel_width + 0.1)
+    heading, key = (fill(text, round(_LETTERS * figure_width)) for text in (title, _key(maps, style)))
+    lines = heading.count("\n") + key.count("\n")
+    figure = new_figure(figure_width, rows * (panel_height + 0.45) + 0.5 + _LINE_HEIGHT * lines)
     axes: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
     show(axes[0], pixels, "image\n")
     for panel, step in zip(axes[1:], maps.steps, strict=False):
         draw_step(panel, pixels, maps, step, style)
-    for panel in axes[count:]:
-        bare(panel)
-    figure.suptitle(above, fontsize=10)
-    figure.supxlabel(below, fontsize=9)
+    for panel in axes[panels:]:
+        remove_frame(panel)
+    figure.suptitle(heading, fontsize=10)
+    figure.supxlabel(key, fontsize=9)
     return figure
 
 
 def _key(maps: TokenMaps, style: Style) -> str:
-    """Say what the patches of some steps look like."""
+    """Describe how patches are drawn, for the kinds of patches that occur."""
     dropped = any((step.group == DROPPED).any() for step in maps.steps)
     alone = any(step.alone.any() for step in maps.steps)
-    shared = any(((step.group != DROPPED) & ~step.alone).any() for step in maps.steps)
-    keys = ((shared, _SHARED_KEYS[style]), (dropped, _DROPPED_KEY), (alone, _ALONE_KEY))
+    merged = any(((step.group != DROPPED) & ~step.alone).any() for step in maps.steps)
+    keys = ((merged, _MERGED_KEYS[style]), (dropped, _DROPPED_KEY), (alone, _ALONE_KEY))
     return " ".join(key for occurs, key in keys if occurs)
 
 
@@ -113,47 +108,43 @@ def draw_step(axes: Axes, pixels: Image, maps: TokenMaps, step: TokenMap, style:
 
 
 def fill_groups(pixels: Image, step: TokenMap) -> Image:
-    """Fill patches that share a token with their mean colour and whiten dropped ones; the others stay as they are."""
-    picture = pixels.copy()
+    """Fill patches that share a token with their mean colour and whiten dropped ones; leave the others as they are."""
+    filled = pixels.copy()
     dropped = step.group == DROPPED
-    shared = ~dropped & ~step.alone
-    numbers = step.group[shared]
-    members = np.bincount(numbers).clip(1)
-    for channel in range(3):
-        means = np.bincount(numbers, weights=pixels[..., channel][shared]) / members
-        picture[..., channel][shared] = (means + 0.5).astype(np.uint8)[numbers]
-    picture[dropped] = ((1 - _DROPPED_WHITE) * pixels[dropped] + _DROPPED_WHITE * 255).astype(np.uint8)
-    return picture
+    merged = ~dropped & ~step.alone
+    numbers = step.group[merged]
+    sums = np.stack([np.bincount(numbers, channel[merged]) for channel in np.moveaxis(pixels, 2, 0)], axis=1)
+    filled[merged] = (sums / np.bincount(numbers).clip(1)[:, None] + 0.5).astype(np.uint8)[numbers]
+    filled[dropped] = ((1 - _DROPPED_WHITE) * pixels[dropped] + _DROPPED_WHITE * 255).astype(np.uint8)
+    return filled
 
 
 def borders(group: NDArray[np.int64], alone: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """Find the lines between pixels of different groups.
+    """Return the lines between pixels of different groups.
 
     Args:
         group: ``(H, W)``.
-        alone: ``(H, W)``; between two pixels that are both alone there is no line.
+        alone: ``(H, W)``; no line is drawn between two pixels that are both alone.
 
     Returns:
-        Lines ``(n, 2, 2)``: both ends, each with x and y as `matplotlib.axes.Axes.imshow` counts them.
+        Lines ``(n, 2, 2)``: the x and y of both ends, in the coordinates of `matplotlib.axes.Axes.imshow`.
     """
-    between_rows = _runs(group, alone)[:, :, ::-1]
-    between_columns = _runs(group.T, None if alone is None else alone.T)
+    between_rows = _row_borders(group, alone)[:, :, ::-1]
+    between_columns = _row_borders(group.T, None if alone is None else alone.T)
     return np.concatenate((between_rows, between_columns)) - 0.5
 
 
-def _runs(group: NDArray[np.int64], alone: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    """Find straight lines between a row and the next: both ends, each with its row and its column."""
+def _row_borders(group: NDArray[np.int64], alone: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Return the straight lines between consecutive rows: the row and column of both ends."""
     edges = group[1:] != group[:-1]
     if alone is not None:
         edges &= ~(alone[1:] & alone[:-1])
     change = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     starts, stops = np.argwhere(change == 1), np.argwhere(change == -1)
-    lines = np.stack((starts, stops), axis=1).astype(np.float64)
-    lines[..., 0] += 1
-    return lines
+    return np.stack((starts, stops), axis=1) + np.array([1.0, 0.0])
 
 
 def _draw_lines(axes: Axes, lines: NDArray[np.float64], width: float) -> None:
-    """Draw light lines with a dark rim: they are seen over any colour."""
+    """Draw light lines with a dark rim, which are visible over any colour."""
     for colour, extra in (("black", _RIM), ("white", 0.0)):
         axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width + extra, capstyle="projecting"))
