@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before any import of albumentations
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: before any import of torch
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -354,7 +354,7 @@ def test_peak_memory_is_not_that_of_a_graphs_replay(compiled, name, graphs, monk
 PROGRAM = """
 import sys
 
-absent = ("albumentations", "cv2", "jsonargparse", "pytorch_lightning", "segmentation_models_pytorch", "torchmetrics")
+absent = ("cv2", "jsonargparse", "pytorch_lightning", "segmentation_models_pytorch", "torchmetrics")
 for name in absent:
     sys.modules[name] = None  # importing it now raises ImportError
 

@@ -3,7 +3,7 @@ from data_files import make_camvid
 from torch.utils.data import DistributedSampler
 
 from lightning_expedite.data import CamVid
-from lightning_expedite.data.sampler import PLACEHOLDER, ShardedSampler
+from lightning_expedite.data.dataset import PLACEHOLDER, ShardedSampler
 
 
 @pytest.mark.parametrize("images", range(18))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed
 
-from lightning_expedite.data.sampler import PLACEHOLDER, ShardedSampler
+from lightning_expedite.data.dataset import PLACEHOLDER, ShardedSampler
 from lightning_expedite.evaluation import Prediction, SegmenterModule
 from lightning_expedite.evaluation.metrics import SegmentationScores
 

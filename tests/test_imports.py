@@ -7,7 +7,7 @@ from pathlib import Path
 PROGRAM = """
 import sys
 
-absent = ("albumentations", "cv2", "jsonargparse", "pytorch_lightning", "segmentation_models_pytorch", "torchmetrics")
+absent = ("cv2", "jsonargparse", "pytorch_lightning", "segmentation_models_pytorch", "torchmetrics")
 for name in absent:
     sys.modules[name] = None  # importing it now raises ImportError
 

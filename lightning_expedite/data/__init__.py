@@ -30,20 +30,11 @@ __all__ = [
     "import_data_sets",
 ]
 
-_FILES = {
-    "ADE20K": "ade20k",
-    "CamVid": "camvid",
-    "Cityscapes": "cityscapes",
-    "Demo": "demo",
-    "Folder": "folder",
-    "PascalContext": "pascal_context",
-}
-
 
 def import_data_sets() -> None:
-    """Import every file of this package: the command line finds a data set by its class name once that is done.
+    """Import every file of this package, so that the command line finds data sets by their class names.
 
-    What draws the demo data is left out: it imports OpenCV, which nothing needs before the first image is read.
+    Except what draws the demo scenes: it imports OpenCV, which nothing needs before the first image is read.
     """
     for module in iter_modules(__path__):
         if not module.name.startswith("scene"):
@@ -55,4 +46,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_data_sets()
-    return getattr(import_module(f"{__name__}.{_FILES.get(name, 'base')}"), name)
+    file = {"ADE20K": "ade20k", "PascalContext": "pascal_context"}.get(name, name.lower())
+    home = file if file in {module.name for module in iter_modules(__path__)} else "base"
+    return getattr(import_module(f"{__name__}.{home}"), name)

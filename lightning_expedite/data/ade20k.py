@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning_expedite.data.ade20k_classes import ADE20K_CLASSES
 from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.palettes import read_table
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import FileSource, find_root, folders_in, pair_folders, require_split
 
@@ -14,21 +14,20 @@ from lightning_expedite.data.sources import FileSource, find_root, folders_in, p
 class ADE20K(SegmentationDataModule):
     """ADE20K as distributed for the scene parsing challenge.
 
-    ``images/SPLIT/*.jpg`` beside ``annotations/SPLIT/*.png``; labels store the class index + 1, ignored is 0.
+    ``images/SPLIT/*.jpg`` and ``annotations/SPLIT/*.png``; labels store the class index + 1, and 0 is ignored.
 
     Args:
-        root: Folder with ``images`` and ``annotations``, or the one with ``ADEChallengeData2016``.
+        root: Folder with ``images`` and ``annotations``, or its parent with ``ADEChallengeData2016``.
         split: ``validation`` or ``training``.
     """
 
-    classes = tuple(name for name, _ in ADE20K_CLASSES)
-    palette = tuple(colour for _, colour in ADE20K_CLASSES)
+    classes, palette = read_table("ade20k")
 
     def __init__(self, root: str | Path = "data/ade20k", split: str = "validation", **kwargs: Any) -> None:
         super().__init__(root=root, split=split, **kwargs)
 
     def source(self) -> FileSource:
-        """List the images of the split; raises ``DataError`` where there are none."""
+        """List the images of the split; raises ``DataError`` if there are none."""
         layout = "images/validation/*.jpg and annotations/validation/*.png"
         root = find_root(self.root, ("ADEChallengeData2016",), "images", layout)
         require_split(self.split, folders_in(root / "images"), root / "images")

@@ -13,8 +13,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
-from lightning_expedite.data.dataset import SampleDataset, keep_list, quiet_worker
-from lightning_expedite.data.sampler import ShardedSampler
+from lightning_expedite.data.dataset import SampleDataset, ShardedSampler, keep_list, start_worker
 from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, ListedImage, Sample, Size, View
 from lightning_expedite.data.sources import FileSource, list_folder
 from lightning_expedite.errors import ConfigError, DataError
@@ -28,25 +27,24 @@ from lightning_expedite.protocol import (
     require_positive,
 )
 
-_MOST_WORKERS = 1024  # each is a process: a slip of the keyboard must not start a million
+_MOST_WORKERS = 1024  # each is a process: a typo must not start a million
 
 __all__ = ["IGNORE_INDEX", "ImageSource", "Sample", "SegmentationDataModule", "Size", "View"]
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Base of all data sets: resizing, normalising, sharding over processes and loading.
+    """Base of all data sets: resizing, normalising, sharding across processes and loading.
 
-    A data set is a subclass with ``classes``, ``palette`` and ``source()``. The dataloaders yield
-    ``list[Sample]``; the images of one batch may differ in size. Sizes and normalisation are decided in
-    ``setup``: an argument given here comes first, then what the model's ``protocol`` says, then the images as
-    stored and ``vit``.
+    A data set is a subclass with ``classes``, ``palette`` and ``source()``. The dataloaders yield ``list[Sample]``; the
+    images of one batch may differ in size. ``setup`` chooses sizes and normalisation: arguments take precedence over
+    the model's ``protocol``, which takes precedence over the stored size and ``vit``.
 
     Args:
         root: Folder of the data set.
-        split: Part of the data set to read.
-        short_side: Length in pixels that the short side is resized to; by default what the model asks for.
-        long_side: Most pixels the long side may have after resizing; by default a multiple of the short side.
-        normalization: Pixel statistics, ``vit`` or ``deit``; by default what the model asks for.
+        split: Split of the data set.
+        short_side: Length in pixels that the short side is resized to; by default that of the model's protocol.
+        long_side: Limit of the long side in pixels after resizing; by default a multiple of the short side.
+        normalization: Pixel statistics, ``vit`` or ``deit``; by default those of the model's protocol.
         scales: Factors on the resized size, one view of each image per factor (multi-scale evaluation).
         mirror: Whether each view is followed by its horizontal mirror.
         batch_size: Images per batch.
@@ -63,9 +61,9 @@ class SegmentationDataModule(LightningDataModule):
     """RGB of each class."""
     ignore_index: ClassVar[int] = IGNORE_INDEX
     as_stored: ClassVar[bool] = False
-    """Whether images are evaluated as stored, whatever sizes the model asks for."""
+    """Whether images are evaluated as stored, whatever sizes the model's protocol has."""
     long_side_factor: ClassVar[int] = LONG_SIDE_FACTOR
-    """The long side's limit, in short sides, where only the short side is known."""
+    """Limit of the long side as a multiple of the short side, where only the short side is known."""
 
     def __init__(
         self,
@@ -100,7 +98,7 @@ class SegmentationDataModule(LightningDataModule):
         self.resize: tuple[int, int] | None = None
         self.used_normalization: Normalization = "vit"
         self.finished: AbstractSet[int] = frozenset()
-        """Positions of images that an interrupted run has done, which the dataloaders leave out."""
+        """Positions of images that an interrupted run has finished, which the dataloaders leave out."""
 
     @property
     def num_classes(self) -> int:
@@ -117,11 +115,7 @@ class SegmentationDataModule(LightningDataModule):
 
     @property
     def listed(self) -> ImageSource:
-        """The images, once `setup` has listed them.
-
-        Raises:
-            DataError: It has not yet.
-        """
+        """The images that `setup` has listed; raises ``DataError`` before `setup`."""
         if self._source is None:
             raise DataError(f"{type(self).__name__} has listed no images yet: call setup() first")
         return self._source
@@ -131,7 +125,7 @@ class SegmentationDataModule(LightningDataModule):
         return self.listed.image(index)
 
     def read_label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read an image's label: ``(H, W)`` uint8, 255 = ignored; ``None`` where there is none, or no such file.
+        """Read an image's label: ``(H, W)`` uint8, 255 = ignored; ``None`` if there is none, or no such file.
 
         Raises:
             DataError: If it is damaged.
@@ -142,12 +136,12 @@ class SegmentationDataModule(LightningDataModule):
         return source.label(index)
 
     def read_images_from(self, folder: Path) -> None:
-        """Read all images below ``folder`` instead of the data set's; they have no labels."""
+        """Read the images below ``folder``, or a single image file, instead of the data set's, without labels."""
         self._images_folder = expand_home(folder)
         self._source = None
 
     def list_images(self, labels: bool) -> list[ListedImage]:
-        """List the images, if that was not done before, and check what can be checked without decoding them.
+        """List the images, unless they are listed already, and check them without decoding.
 
         Args:
             labels: Whether labels have to be there.
@@ -165,10 +159,10 @@ class SegmentationDataModule(LightningDataModule):
         return [ListedImage(self._source.name(index), ()) for index in range(len(self._source))]
 
     def setup(self, stage: str | None = None) -> None:
-        """List the images, check what can be checked at once and decide on resizing and normalisation.
+        """List the images, check them without decoding, and choose resizing and normalisation.
 
         Args:
-            stage: Lightning's stage; labels are needed in all but ``predict``.
+            stage: Lightning's stage; every stage except ``predict`` needs labels.
 
         Raises:
             DataError: If files are missing, empty, ambiguous or of the wrong size.
@@ -220,7 +214,7 @@ class SegmentationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=keep_list,
             pin_memory=self._on_cuda(),
-            worker_init_fn=quiet_worker,
+            worker_init_fn=start_worker,
         )
 
     def _on_cuda(self) -> bool:

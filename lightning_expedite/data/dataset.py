@@ -1,22 +1,25 @@
-"""The torch data set that turns an image source into samples."""
+"""From an image source to samples: the torch data set, its division among processes, its workers."""
 
 from __future__ import annotations
 
 import ctypes
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from lightning_expedite.data.reading import digest_of, size_mismatch
-from lightning_expedite.data.sampler import PLACEHOLDER
-from lightning_expedite.data.samples import ImageSource, Sample, Size, View
-from lightning_expedite.data.transforms import import_albumentations, target_size, view_image
+from lightning_expedite.data.samples import Contents, ImageSource, Sample, Size, View
+from lightning_expedite.data.transforms import target_size, view_image
 from lightning_expedite.protocol import Normalization
+
+PLACEHOLDER = -1
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -26,7 +29,7 @@ class SampleDataset(Dataset[Sample]):
 
     Args:
         source: Where images and labels come from.
-        resize: Short side and the long side's limit in pixels; ``None`` leaves images as stored.
+        resize: Short side and limit of the long side in pixels; ``None`` keeps images as stored.
         normalization: Name of the pixel statistics.
         scales: One view per factor.
         mirror: Whether each view is followed by its mirror.
@@ -42,26 +45,27 @@ class SampleDataset(Dataset[Sample]):
         mirror: bool = False,
         labels: bool = True,
     ) -> None:
+        import cv2  # noqa: F401 -- once, before workers are forked; W&B's import hooks fail in a forked process
+
         self.source = source
         self.resize = resize
         self.normalization: Normalization = normalization
         self.scales = tuple(scales)
         self.mirror = mirror
         self.labels = labels
-        import_albumentations()  # W&B watches imports, and fails at one in a forked process
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.source)
 
     def __getitem__(self, position: int) -> Sample:
-        """Read one sample; position -1 gives the first one as a placeholder, with index -1.
+        """Read one sample; position -1 is a placeholder: the first image with index -1.
 
         Raises:
             DataError: If the image or its label is damaged, or their sizes differ.
         """
         at = 0 if position == PLACEHOLDER else position
-        image, label, digest = read_source(self.source, at, self.labels)
+        image, label, digest, warnings = read_contents(self.source, at, self.labels)
         size = Size(*image.shape[:2])
         if label is not None and label.shape != size:
             raise size_mismatch(self.source.name(at), Size(*label.shape), size)
@@ -79,22 +83,59 @@ class SampleDataset(Dataset[Sample]):
             "size": size,
             "views": views,
             "digest": digest,
+            "warnings": warnings,
             "label": None if label is None else torch.from_numpy(label),
         }
 
 
-def read_source(
-    source: ImageSource, index: int, labels: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]:
-    """Read an image, its label if ``labels``, and their digest, see `Sample`.
+def read_contents(source: ImageSource, index: int, labels: bool) -> Contents:
+    """Read an image and, if ``labels``, its label.
 
-    A source with files has a method ``read(index, labels)`` that returns all three; of any other, the pixels count.
+    A source of files has a method ``read(index, labels)``; of any other source the digest is that of the pixels.
     """
     if (read := getattr(source, "read", None)) is not None:
         return read(index, labels)
     image = source.image(index)
     label = source.label(index) if labels else None
-    return image, label, digest_of(np.ascontiguousarray(part).data for part in (image, label) if part is not None)
+    pixels = (np.ascontiguousarray(array).data for array in (image, label) if array is not None)
+    return Contents(image, label, digest_of(pixels))
+
+
+class ShardedSampler(DistributedSampler[Any]):
+    """Yields every w-th unfinished position to each of w processes, beginning with the r-th for process r.
+
+    torch's own sampler repeats images until all shards are equal, which distorts scores. Here nothing is repeated; a
+    process without any position gets one placeholder, -1, because Lightning needs a batch on every process. It is a
+    ``DistributedSampler`` because Lightning replaces any other kind by one that repeats.
+
+    Args:
+        dataset: Anything with a length.
+        num_replicas: Number of processes.
+        rank: This process, from 0.
+        finished: Positions that an interrupted run has finished; they are left out.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        num_replicas: int = 1,
+        rank: int = 0,
+        finished: AbstractSet[int] = frozenset(),
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+        assert isinstance(dataset, Sized)
+        unfinished = [position for position in range(len(dataset)) if position not in finished]
+        self.positions = unfinished[rank::num_replicas] or [PLACEHOLDER]
+        # Lightning and torch read this attribute; theirs is the padded length.
+        self.num_samples = len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this process's positions in ascending order."""
+        return iter(self.positions)
+
+    def __len__(self) -> int:
+        """Return the number of positions of this process, placeholder included."""
+        return len(self.positions)
 
 
 def keep_list(samples: list[Sample]) -> list[Sample]:
@@ -102,17 +143,11 @@ def keep_list(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-def quiet_worker(_: int) -> None:
-    """Keep a loader's process to one thread, since there are several of them, and let it end with its parent."""
+def start_worker(_: int) -> None:
+    """Limit a loader's process to one thread, since there are several of them, and let it end with its parent."""
     import cv2
 
-    die_with_parent()
-
+    if sys.platform == "linux":  # PyTorch's own check for the parent waits until an image is read
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-def die_with_parent() -> None:
-    """Let Linux kill this process when its parent ends: PyTorch's own check waits for the end of an image's reading."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

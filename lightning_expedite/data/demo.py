@@ -24,13 +24,13 @@ class Demo(SegmentationDataModule):
         count: Number of scenes; by default all 64 of validation or 512 of train.
 
     Raises:
-        ConfigError: If ``count`` is not between 1 and the number of scenes there are.
+        ConfigError: If ``count`` is not between 1 and the number of scenes.
     """
 
     as_stored: ClassVar[bool] = True
 
     def __init__(self, split: str = "validation", count: int | None = None, **kwargs: Any) -> None:
-        # Imported here because drawing needs OpenCV, which no other data set needs just to be looked at.
+        # Imported here because drawing needs OpenCV, which a data set does not need to be listed by the CLI.
         from lightning_expedite.data import scenes
 
         super().__init__(root="demo", split=split, **kwargs)
@@ -40,7 +40,7 @@ class Demo(SegmentationDataModule):
         self.count = count
 
     def source(self) -> SceneSource:
-        """Return the scenes of the split; raises ``DataError`` where it does not exist."""
+        """Return the scenes of the split; raises ``DataError`` if it does not exist."""
         require_split(self.split, self.splits, self.root)
         indices = self.splits[self.split]
         count = self.count if self.count is not None else min(len(indices), _DEFAULT_TRAINING_SCENES)
@@ -50,7 +50,7 @@ class Demo(SegmentationDataModule):
 
 
 class SceneSource:
-    """An image source that draws.
+    """An image source that draws each scene when it is read.
 
     Args:
         indices: Scene numbers.

@@ -1,4 +1,4 @@
-"""Anyone's own images and labels."""
+"""Your own images and labels in two folders."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ _LONGEST_NAME = 200
 
 
 class Folder(SegmentationDataModule):
-    """A folder of images and one of labels.
+    """A folder of images and a folder of labels.
 
-    All images below ``images`` are read, nested folders included. The label of ``images/a/b.jpg`` is
-    ``labels/a/b.png``: one channel or a palette, values 0 to n - 1 for the classes, 255 ignored.
+    All images below ``images`` are read, including nested folders. The label of ``images/a/b.jpg`` is
+    ``labels/a/b.png`` (or another lossless format): one channel or a palette, values 0 to n - 1 for the classes, 255
+    ignored.
 
     Args:
         images: Folder of the images.
-        labels: Folder of the labels; without one, predictions can be made but not scored.
-        classes: Names of the classes in the order of their indices, or a text file with one name per line.
+        labels: Folder of the labels; without it, images can be predicted but not scored.
+        classes: Class names in index order, or a text file with one name per line.
         ignore: Further label values to ignore.
-        reduce_zero_label: Whether labels count classes from 1 on and 0 is ignored, as in ADE20K.
+        reduce_zero_label: Whether labels store classes from 1 on and 0 is ignored, as in ADE20K.
 
     Raises:
-        ConfigError: If there are no classes or more than a label file can tell apart.
+        ConfigError: If there are no classes or more than a label file can store.
         DataError: If the text file of classes cannot be read.
     """
 
@@ -59,7 +60,7 @@ class Folder(SegmentationDataModule):
         self.reduce_zero_label = reduce_zero_label
 
     def source(self) -> FileSource:
-        """List the images; raises ``DataError`` where there are none."""
+        """List the images; raises ``DataError`` if there are none."""
         table = label_table(self.num_classes, self.ignore, self.reduce_zero_label)
         return pair_folders(self.root, self.labels, table)
 

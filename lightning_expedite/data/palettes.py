@@ -1,13 +1,66 @@
-"""Colours for classes of data sets without colours of their own."""
+"""Class names and colours: tables of the published data sets, and colours for classes without any."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
 
 Palette = tuple[tuple[int, int, int], ...]
 
+_TABLES = Path(__file__).parents[1] / "assets" / "classes"
+
+
+class ClassTable(NamedTuple):
+    """Names of classes, ``None`` where unknown, and their RGB colours, in index order."""
+
+    names: tuple[str, ...] | None
+    palette: Palette
+
+
+def table_rows(data_set: str) -> list[dict[str, str]]:
+    """Return the rows of ``assets/classes/DATA_SET.csv``, by the names of its columns."""
+    with (_TABLES / f"{data_set}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def read_table(data_set: str) -> tuple[tuple[str, ...], Palette]:
+    """Return names and colours of the classes of ``ade20k``, ``cityscapes`` or ``pascal_context``."""
+    rows = table_rows(data_set)
+    names = tuple(row["name"] for row in rows)
+    return names, tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows)
+
+
+def class_table(data_set: str | None, num_classes: int) -> ClassTable:
+    """Return the class table of the data set that a model was trained on.
+
+    Args:
+        data_set: Name in the known weights or in ``variant.yml``: ``ade20k``, ``cityscapes``, ``pascal_context`` or
+            ``demo``; ``None`` if unknown.
+        num_classes: Number of classes of the model.
+
+    Returns:
+        The data set's table, without ``background`` if the model has one class fewer; generated colours without names
+        if the data set is unknown or has another number of classes.
+    """
+    names: tuple[str, ...] = ()
+    palette: Palette = ()
+    if data_set == "demo":
+        from lightning_expedite.data.scene_canvas import CLASSES, PALETTE  # imports OpenCV
+
+        names, palette = tuple(CLASSES), tuple(PALETTE)
+    elif data_set in ("ade20k", "cityscapes", "pascal_context"):
+        names, palette = read_table(data_set)
+    if names[:1] == ("background",) and len(names) == num_classes + 1:
+        names, palette = names[1:], palette[1:]
+    if len(names) != num_classes:
+        return ClassTable(None, generated_palette(num_classes))
+    return ClassTable(names, palette)
+
 
 def generated_palette(num_classes: int) -> Palette:
-    """Return the colours that the PASCAL VOC development kit generates: neighbouring indices differ strongly.
+    """Return the colours of the PASCAL VOC development kit, distinct for up to 256 classes.
 
-    The three lowest bits of an index become the highest bits of red, green and blue, the next three the next
-    ones, and so on. Colours are distinct up to 256 classes.
+    The three lowest bits of an index become the highest bits of red, green and blue, the next three the next highest,
+    and so on, so that neighbouring indices differ strongly.
     """
     return tuple(_colour(index) for index in range(num_classes))
 

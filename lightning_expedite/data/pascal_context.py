@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from lightning_expedite.data.base import SegmentationDataModule
-from lightning_expedite.data.pascal_context_classes import PASCAL_CONTEXT_CLASSES
+from lightning_expedite.data.palettes import read_table
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import Entry, FileSource, Label, find_root, require_split
 from lightning_expedite.errors import DataError
-from lightning_expedite.files import read_text
+from lightning_expedite.user_files import read_text
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClassContext"
@@ -28,19 +28,27 @@ class PascalContext(SegmentationDataModule):
     latter two from the distributed annotations.
 
     Args:
-        root: Folder with ``JPEGImages``, or the one with ``VOCdevkit/VOC2010``.
+        root: Folder with ``JPEGImages``, or its parent with ``VOCdevkit/VOC2010``.
         split: ``val`` or ``train``.
+        background: Whether background is class 0 of 60; otherwise it is ignored, and 59 classes remain. The label
+            files are the same.
     """
 
-    classes = tuple(name for name, _ in PASCAL_CONTEXT_CLASSES)
-    palette = tuple(colour for _, colour in PASCAL_CONTEXT_CLASSES)
+    # In the order of the annotations' category ids, which is what the label files count. Lists that begin with
+    # aeroplane, bicycle, bird name the same classes in another order and do not fit these files.
+    classes, palette = read_table("pascal_context")
     long_side_factor: ClassVar[int] = 8
 
-    def __init__(self, root: str | Path = "data/pascal_context", split: str = "val", **kwargs: Any) -> None:
+    def __init__(
+        self, root: str | Path = "data/pascal_context", split: str = "val", background: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(root=root, split=split, **kwargs)
+        self.background = background
+        if not background:
+            self.classes, self.palette = self.classes[1:], self.palette[1:]
 
     def source(self) -> FileSource:
-        """List the images of the split; raises ``DataError`` where there are none."""
+        """List the images of the split; raises ``DataError`` if there are none."""
         root = voc_root(self.root)
         lists = root / LISTS
         if not lists.is_dir():
@@ -50,23 +58,22 @@ class PascalContext(SegmentationDataModule):
         return FileSource(lists / f"{self.split}.txt", self._entries(root, lists / f"{self.split}.txt"))
 
     def _entries(self, root: Path, names: Path) -> Iterator[Entry]:
-        table = label_table(self.num_classes)
+        table = label_table(self.num_classes, reduce_zero_label=not self.background)
         for name in _read_names(names):
-            label = Label(root / LABELS / f"{name}.png", table)
-            yield Entry(name, root / IMAGES / f"{name}.jpg", label)
+            yield Entry(name, root / IMAGES / f"{name}.jpg", Label(root / LABELS / f"{name}.png", table))
 
 
 def voc_root(root: Path) -> Path:
     """Return the folder with VOC 2010's images: ``root`` or the one below it that the archive unpacks to.
 
     Raises:
-        DataError: If there are no images in either.
+        DataError: If neither has images.
     """
     return find_root(root, ("VOCdevkit/VOC2010", "VOC2010"), IMAGES, f"{IMAGES}, {LABELS} and {LISTS}")
 
 
 def _is_name(name: str) -> bool:
-    """Tell whether a name stays within its folder and is written in the one way that makes doubles visible."""
+    """Return whether a name stays within its folder and has only one spelling, so that duplicates are found."""
     path = PurePosixPath(name)
     plain = name.isprintable() and "\\" not in name and path.as_posix() == name and name != "."
     return plain and not path.is_absolute() and ".." not in path.parts

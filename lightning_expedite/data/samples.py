@@ -1,4 +1,4 @@
-"""What data sets hand out: samples for the model, and the images and labels behind them."""
+"""What data sets yield: samples for the model, and the images and labels behind them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class View(TypedDict):
     """One scale (and mirror) of one image."""
 
     image: Tensor
-    """``(3, h, w)`` float32, resized, mirrored where ``mirrored``, normalised."""
+    """``(3, h, w)`` float32, resized, mirrored if ``mirrored``, normalised."""
     mirrored: bool
 
 
@@ -30,18 +30,21 @@ class Sample(TypedDict):
     """One image with its label."""
 
     index: int
-    """Position in the data set; -1: placeholder of a process without images, which counts nowhere."""
+    """Position in the data set; -1: placeholder of a process without images, which is never counted."""
     name: str
-    """Path of the image below its folder, without suffix, ``/``-separated; unique in the data set."""
+    """Path of the image below its folder, without suffix, ``/``-separated; unique in the data set. Bytes of a file
+    name that are not UTF-8 are written as escapes, ``stra\\xdfe``."""
     size: tuple[int, int]
-    """Height and width of the image as stored, in pixels."""
+    """Height and width of the image as stored (upright), in pixels."""
     views: list[View]
-    """Scale by scale in the order asked for; each is followed by its mirror where mirrors are wanted."""
+    """Scale by scale in the requested order; each is followed by its mirror if mirrors are requested."""
     digest: str
-    """First 16 hex digits of a SHA-256 over the image file and, where it was read, the label file; over the pixels
+    """First 16 hex digits of a SHA-256 over the image file and, if it was read, the label file; over the pixels
     where there are no files."""
+    warnings: tuple[str, ...]
+    """What is suspicious about the image or the data set."""
     label: Tensor | None
-    """``(H, W)`` uint8 at the stored size, 255 = ignored; ``None`` where there are no labels."""
+    """``(H, W)`` uint8 at the stored size, 255 = ignored; ``None`` without labels."""
 
 
 class ListedImage(NamedTuple):
@@ -50,7 +53,18 @@ class ListedImage(NamedTuple):
     name: str
     """See `Sample`."""
     sizes: tuple[int, ...]
-    """Bytes of the image file and, where labels are asked for, of its label file; empty where there are no files."""
+    """Bytes of the image file and, if labels are asked for, of its label file; empty where there are no files."""
+
+
+class Contents(NamedTuple):
+    """An image as stored, see `Sample`."""
+
+    image: NDArray[np.uint8]
+    """``(H, W, 3)`` uint8 RGB."""
+    label: NDArray[np.uint8] | None
+    """``(H, W)`` uint8 class indices."""
+    digest: str
+    warnings: tuple[str, ...] = ()
 
 
 class ImageSource(Protocol):
@@ -69,5 +83,5 @@ class ImageSource(Protocol):
         ...
 
     def label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; ``None`` where there is none."""
+        """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; ``None`` if there is none."""
         ...

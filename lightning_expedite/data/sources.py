@@ -22,24 +22,33 @@ from lightning_expedite.data.reading import (
     read_label,
     size_mismatch,
 )
-from lightning_expedite.data.samples import ListedImage
+from lightning_expedite.data.samples import Contents, ListedImage
 from lightning_expedite.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+# What both Pillow, which checks files, and OpenCV, which decodes them, can read.
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".avif"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".pbm", ".pgm", ".ppm", ".pnm", ".ras"),
+}
+# Images that are not read here, and are worth a warning.
+_OTHER_IMAGE_SUFFIXES = {
+    *(".heic", ".heif", ".jxl", ".tga", ".ico", ".psd", ".svg", ".exr", ".hdr", ".pfm", ".qoi", ".pcx", ".dds"),
+    *(".sgi", ".xbm", ".xpm", ".fits", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".raw", ".dcm", ".npy"),
+}
 # Headers read before a run starts: enough to notice labels that belong to other images, at once.
 _HEADERS_CHECKED = 200
 _NAMES_SHOWN = 3
 
 
 class Label(NamedTuple):
-    """A label file and the table that says what its values mean, see ``reading.label_table``."""
+    """A label file and the table of what its values mean, see ``reading.label_table``."""
 
     path: Path
     table: NDArray[np.int16]
 
 
 class Entry(NamedTuple):
-    """One image of a data set; ``label`` is ``None`` where it has none by nature."""
+    """One image of a data set; ``label`` is ``None`` if the data set has no labels."""
 
     name: str
     image: Path
@@ -52,16 +61,19 @@ class FileSource:
     Args:
         where: What the list was made from, for messages.
         entries: The images, in their order.
+        warnings: What is suspicious about the list, see ``Sample``.
 
     Raises:
         DataError: If there are no entries or two share a name.
     """
 
-    def __init__(self, where: Path, entries: Iterable[Entry]) -> None:
+    def __init__(self, where: Path, entries: Iterable[Entry], warnings: Sequence[str] = ()) -> None:
         self.where = where
         self.entries = list(entries)
+        self.warnings = tuple(warnings)
         if not self.entries:
-            raise DataError(f"{where}: no images there; check the folder and the split")
+            reasons = "".join(f" ({text})" for text in self.warnings)
+            raise DataError(f"{where}: no images there; check the folder and the split{reasons}")
         self._require_unique_names()
 
     def __len__(self) -> int:
@@ -73,21 +85,31 @@ class FileSource:
         return self.entries[index].name
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Read an image as ``(H, W, 3)`` uint8 RGB; raises ``DataError`` where it is damaged."""
+        """Read an image as ``(H, W, 3)`` uint8 RGB; raises ``DataError`` if it is damaged."""
         return read_image(self.entries[index].image)
 
     def has_label(self, index: int) -> bool:
-        """Tell whether an image has a label whose file is there."""
+        """Return whether an image has a label whose file exists."""
         label = self.entries[index].label
         return label is not None and label.path.exists()
 
     def label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read a label as ``(H, W)`` uint8 class indices; raises ``DataError`` where it is damaged."""
+        """Read a label as ``(H, W)`` uint8 class indices; raises ``DataError`` if it is damaged."""
         label = self.entries[index].label
         return None if label is None else read_label(*label)
 
+    def read(self, index: int, labels: bool) -> Contents:
+        """Read an image and, if ``labels``, its label; raises ``DataError`` if a file is missing or damaged."""
+        entry, warnings = self.entries[index], list(self.warnings)
+        files = [read_bytes(entry.image)]
+        image, label = decode_image(files[0], entry.image, warnings.append), None
+        if labels and entry.label is not None:
+            files.append(read_bytes(entry.label.path))
+            label = decode_label(files[1], *entry.label)
+        return Contents(image, label, digest_of(files), tuple(warnings))
+
     def check(self, labels: bool = True) -> list[ListedImage]:
-        """Check what file sizes and some headers can tell, before hours of work.
+        """Check what file sizes and some headers can show, before hours of work.
 
         Args:
             labels: Whether labels are needed, and checked.
@@ -107,22 +129,8 @@ class FileSource:
             image_size = image_header(entry.image)
             if labels and entry.label and (label_size := label_header(entry.label.path)) != image_size:
                 raise size_mismatch(entry.label.path, label_size, image_size)
-        return [
-            ListedImage(entry.name, files) for entry, files in zip(self.entries, zip(*sizes, strict=True), strict=True)
-        ]
-
-    def read(self, index: int, labels: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, str]:
-        """Return an image, its label if ``labels`` and it has one, and the digest of the files, see `Sample`.
-
-        Raises:
-            DataError: If a file is missing or damaged.
-        """
-        entry = self.entries[index]
-        image = read_bytes(entry.image)
-        if not labels or entry.label is None:
-            return decode_image(image, entry.image), None, digest_of([image])
-        label = read_bytes(entry.label.path)
-        return decode_image(image, entry.image), decode_label(label, *entry.label), digest_of([image, label])
+        by_image = zip(*sizes, strict=True)
+        return [ListedImage(entry.name, files) for entry, files in zip(self.entries, by_image, strict=True)]
 
     def _require_unique_names(self) -> None:
         images = defaultdict(list)
@@ -175,27 +183,19 @@ def find_root(root: Path, inside: Iterable[str], marker: str, layout: str) -> Pa
 
 
 def require_split(split: str, existing: Iterable[str], where: Path) -> None:
-    """Check that a split exists.
-
-    Raises:
-        DataError: If not; the message lists those that do.
-    """
+    """Raise ``DataError`` that lists the existing splits if ``split`` is none of them."""
     splits = sorted(existing)
     if split not in splits:
         raise DataError(f"{where}: no split {split!r}; there are: {', '.join(splits) or 'none'}")
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders directly in ``folder``, sorted; none where it does not exist."""
+    """Return the names of the folders directly in ``folder``, sorted; none if it does not exist."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
-def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
-    """Return the image files below ``folder``, nested ones included.
-
-    Args:
-        folder: Where to look; links are followed.
-        ending: Last part of the file names wanted, such as ``_leftImg8bit.png``.
+def files_below(folder: Path) -> dict[str, Path]:
+    """Return the files below ``folder``, nested ones included; links are followed, hidden files and folders skipped.
 
     Returns:
         The files in the order of their paths, keyed by path below ``folder`` with suffix, ``/``-separated.
@@ -208,15 +208,21 @@ def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
     found = {}
     seen = {_identity(folder)}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        below = {name: _identity(Path(parent, name)) for name in sorted(folders)}
+        below = {name: _identity(Path(parent, name)) for name in sorted(folders) if not name.startswith(".")}
         folders[:] = [name for name, identity in below.items() if identity not in seen]
         seen.update(below.values())  # a link back up would list the same images without end
-        for name in names:
-            path = Path(parent, name)
-            # Names with a dot first are hidden, such as the forks macOS leaves beside files.
-            if path.suffix.lower() in IMAGE_SUFFIXES and name.endswith(ending) and not name.startswith("."):
-                found[path.relative_to(folder).as_posix()] = path
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found.update({path.relative_to(folder).as_posix(): path for path in paths})
     return dict(sorted(found.items()))
+
+
+def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
+    """Return the image files of `files_below` whose names end with ``ending``, such as ``_leftImg8bit.png``."""
+    return {name: path for name, path in files_below(folder).items() if _is_image(path) and name.endswith(ending)}
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -225,39 +231,65 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def pair_folders(images: Path, labels: Path | None, table: NDArray[np.int16]) -> FileSource:
-    """Return all images below a folder; labels are PNG files of the same relative name below another.
+    """List all images below a folder; labels have the same relative name below another, and are PNG if possible.
 
     Raises:
         DataError: If a folder is missing, there are no images or two share a name.
     """
-    if labels is not None and not labels.is_dir():
+    found, warnings = _split_files(images)
+    if labels is None:
+        return FileSource(images, (Entry(readable_name(name), path) for name, path in found), warnings)
+    if not labels.is_dir():
         raise DataError(f"{labels}: no such folder; labels are expected there, named like their images, as PNG")
-    return FileSource(images, _pairs(images, labels, table))
+    # Of files that share a name the PNG file comes last, which makes it the label.
+    candidates = sorted(images_below(labels).items(), key=lambda item: item[1].suffix.lower() == ".png")
+    by_name = {_without_suffix(name): path for name, path in candidates}
+    entries = []
+    for name, path in found:
+        label = by_name.pop(_without_suffix(name), labels / f"{_without_suffix(name)}.png")
+        entries.append(Entry(readable_name(name), path, Label(label, table)))
+    if by_name:
+        unused = first_few(map(readable_name, (path.name for path in by_name.values())))
+        warnings.append(f"{labels}: {len(by_name)} labels have no image and are not used: {unused}")
+    return FileSource(images, entries, warnings)
 
 
-def list_folder(folder: Path) -> FileSource:
-    """Return all images below a folder, without labels.
+def list_folder(path: Path) -> FileSource:
+    """List all images below a folder, or a single image file, without labels.
 
     Raises:
         DataError: If the folder is missing, holds no images or two share a name.
     """
-    return FileSource(folder, _pairs(folder))
+    if path.exists() and not path.is_dir():
+        return FileSource(path, [Entry(readable_name(path.name), path)])
+    found, warnings = _split_files(path)
+    return FileSource(path, (Entry(readable_name(name), image) for name, image in found), warnings)
 
 
-def _pairs(images: Path, labels: Path | None = None, table: NDArray[np.int16] | None = None) -> Iterator[Entry]:
-    for relative, path in images_below(images).items():
-        name = without_suffix(relative)
-        label = None if labels is None or table is None else Label(labels / f"{name}.png", table)
-        yield Entry(name, path, label)
+def _split_files(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """Return the images below a folder, and a warning of those that cannot be read."""
+    files = files_below(folder)
+    others = [readable_name(path.name, True) for path in files.values() if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES]
+    problem = f"{folder}: {len(others)} images have formats that are not read: {first_few(others)}; convert them to PNG"
+    return [(name, path) for name, path in files.items() if _is_image(path)], [problem] if others else []
 
 
-def without_suffix(relative: str) -> str:
-    """Return a ``/``-separated path without its last suffix."""
-    return relative[: relative.rindex(".")]
+def readable_name(relative: str, suffix: bool = False) -> str:
+    r"""Return a file's name as text: bytes that are not UTF-8 become escapes such as ``\xdf``.
+
+    Args:
+        relative: Path below a folder, ``/``-separated.
+        suffix: Whether its last suffix is kept.
+    """
+    return os.fsencode(relative if suffix else _without_suffix(relative)).decode(errors="backslashreplace")
+
+
+def _without_suffix(relative: str) -> str:
+    return str(Path(relative).with_suffix(""))
 
 
 def first_few(names: Iterable[str]) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first names, and the number of further ones."""
     shown = list(names)
     more = len(shown) - _NAMES_SHOWN
     return ", ".join(shown[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

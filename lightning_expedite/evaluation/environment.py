@@ -16,7 +16,6 @@ _PACKAGES = (
     "timm",
     "torchmetrics",
     "segmentation-models-pytorch",
-    "albumentations",
 )
 
 

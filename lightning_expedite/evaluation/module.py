@@ -295,6 +295,8 @@ class SegmenterModule(LightningModule):
     def _check_outputs(self, sample: Sample, prediction: Prediction) -> None:
         """Check an image's logits, and the pixel range of the first images, once the device has been waited for."""
         require_finite(prediction.finite, self._require_model(), sample["name"])
+        for warning in sample.get("warnings", ()):
+            self.notices.add(warning)
         if self.global_rank == 0:  # all processes read by the same data module
             text = self._inputs.look(sample["views"][0]["image"])
             if text is not None:

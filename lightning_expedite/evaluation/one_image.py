@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..data.class_tables import class_table
-from ..data.palettes import Palette
+from ..data.palettes import Palette, class_table
 from ..data.reading import rgb_pixels
 from ..data.transforms import target_size, view_image
 from ..errors import ConfigError
