@@ -209,7 +209,7 @@ def naive_groups(tokens, merged, prefix):
     sources, destinations = range(0, len(tokens), 2), range(1, len(tokens), 2)
     best = {}
     for source in sources:
-        if source >= 1:
+        if source >= prefix:
             allowed = [other for other in destinations if other >= prefix]
             cosine = [
                 float(tokens[source] @ tokens[other] / tokens[source].norm() / tokens[other].norm())
@@ -233,7 +233,7 @@ def naive_on_merged(module, tokens, merged, prefix):
     return copied
 
 
-@pytest.mark.parametrize("prefix", [1, 2])
+@pytest.mark.parametrize("prefix", [1, 2, 5])  # class token; distillation token; class and four register tokens
 @pytest.mark.parametrize("grid", [(4, 5), (3, 5), (1, 2)])
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 1.0])
 def test_merging_equals_the_naive_one(prefix, grid, ratio):
@@ -251,10 +251,10 @@ def test_merging_equals_the_naive_one(prefix, grid, ratio):
         assert close(out[image], one, 1e-10)
 
 
-@pytest.mark.parametrize("prefix", [1, 2])
+@pytest.mark.parametrize("prefix", [1, 2, 5])  # class token; distillation token; class and four register tokens
 @pytest.mark.parametrize("patches", [1, 2, 3, 12, 15, 16])
 @pytest.mark.parametrize("ratio", [0.3, 0.9, 1.0])
-def test_class_and_distillation_tokens_never_merge_and_at_most_half_of_the_patches_do(prefix, patches, ratio):
+def test_prefix_tokens_never_merge_and_at_most_half_of_the_patches_do(prefix, patches, ratio):
     layout = TokenLayout(1, patches, prefix=prefix)
     tokens = noise(3, prefix + patches, 8)
     tokens[:, :prefix] = tokens[:, -1:]  # as alike to a patch as can be

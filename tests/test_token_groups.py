@@ -148,8 +148,8 @@ def test_recording_changes_no_logits_and_other_passes_record_nothing(monkeypatch
         raise AssertionError("nobody asked for groups")
 
     monkeypatch.setattr(GroupRecorder, "add", never)
-    monkeypatch.setattr(clustering, "assignment", never)
-    monkeypatch.setattr(evit.EViTReduction, "_places", never)
+    monkeypatch.setattr(clustering, "hard_assignment", never)
+    monkeypatch.setattr(evit.EViTReduction, "_kept_patches", never)
     without = model.segment_patches(images)
     assert without.reduction.recorder is None
     assert torch.equal(without.logits, with_recorder.logits)

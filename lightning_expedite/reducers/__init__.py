@@ -1,7 +1,6 @@
-"""Token reducers: each turns a trained ViT into a faster one without training.
+"""Training-free token reducers for ViT encoders.
 
-Every module of this package is imported, so that the command line finds a reducer in a new file by its
-class name.
+Every module of this package is imported, so that the command line finds a reducer in a new file by its class name.
 """
 
 import importlib

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,8 +16,8 @@ from .base import (
     Reduction,
     TokenLayout,
     attention_residual,
+    join_heads,
     mlp_residual,
-    project_heads,
     split_heads,
 )
 from .distances import in_float32
@@ -26,15 +25,15 @@ from .picking import across_images, count_members, group_means
 from .spaces import IntRange, SearchRange
 
 BUCKET_WIDTH = 8.0  # width of a hash bucket along a random direction (the reference implementation's value)
-BITS = 2  # bits by which each further hash is shifted before all are summed
+BITS = 2  # by which each further bucket is shifted before all are summed
 
 
 class ACT(Reducer):
-    """Let similar queries share one attention result: queries are grouped by locality-sensitive hashing.
+    """Group queries by locality-sensitive hashing and let each group share one attention result.
 
     Queries with the same hash (Zheng et al. 2020, section 3.2) attend as their mean; every one gets the
     result. The random directions are the same for all images and windows, so results do not depend on order.
-    Finding the number of groups makes a GPU wait for the host once in every layer.
+    A GPU synchronises with the host once in every layer, for the number of groups.
 
     Args:
         query_hashes: Number of random directions, 1 to 32; more give more and smaller groups.
@@ -65,14 +64,14 @@ class ACT(Reducer):
         return ACTReduction(self, layout)
 
     def directions(self, layer: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Give a layer's random directions ``(1, D, hashes)`` and offsets ``(1, hashes, 1)``, in float32.
+        """Return a layer's random directions ``(1, D, hashes)`` and offsets ``(1, hashes, 1)``, in float32.
 
-        They are drawn on the CPU, layer after layer from one generator, as if it were seeded before each pass.
+        They are drawn on the CPU, layer by layer, from one generator as if it were seeded before each pass.
         """
         draws = self._draws.setdefault((head_dim, device), [])
         if len(draws) < layer:
             generator = torch.Generator().manual_seed(self.seed)
-            with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
+            with torch.inference_mode(False):  # a later caller could not differentiate through inference tensors
                 draws[:] = [
                     (
                         torch.randn(1, head_dim, self.query_hashes, generator=generator).to(device),
@@ -89,7 +88,7 @@ class ACTReduction(Reduction):
     def __init__(self, settings: ACT, layout: TokenLayout) -> None:
         super().__init__(layout)
         self.settings = settings
-        self.groups: list[Tensor] = []  # one (B, heads) a layer
+        self.groups: list[Tensor] = []  # one (B, heads) per layer
 
     def layer(self, layer: int, block: Any, tokens: Tensor) -> Tensor:
         """Run a block with grouped queries in its attention."""
@@ -100,8 +99,8 @@ class ACTReduction(Reduction):
     def _attend(self, layer: int, attention: Any, tokens: Tensor) -> Tensor:
         query, key, value = split_heads(attention, tokens)
         with region("act: group"):
-            weight, offset = self.settings.directions(layer, attention.head_dim, tokens.device)
-            groups = Groups.of(hash_queries(query, weight, offset))
+            directions, offsets = self.settings.directions(layer, attention.head_dim, tokens.device)
+            groups = Groups.of(hash_queries(query, directions, offsets))
             self.groups.append(groups.count)
             if self.recorder is not None:
                 number = groups.number[..., self.layout.prefix :]
@@ -109,56 +108,38 @@ class ACTReduction(Reduction):
             means = groups.means(query)
         result = F.scaled_dot_product_attention(means, key, value, scale=1.0)
         with region("act: restore"):
-            return project_heads(attention, groups.restore(result))
+            return join_heads(attention, groups.restore(result))
 
     def queries(self, layer: int, tokens: int) -> int:
-        """Give the most groups of any image and head in a layer."""
+        """Return the most groups of any image and head in a layer."""
         return int(self.groups[layer - 1].max())
 
     def is_identity(self) -> Tensor:
-        """Tell for each image whether every query of every layer and head was alone in its group."""
+        """Return for each image True if every query of every layer and head was alone in its group."""
         tokens = self.layout.prefix + self.layout.patches
         return (torch.stack(self.groups) == tokens).all(dim=2).all(dim=0)
 
 
 @in_float32
-def hash_queries(query: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+def hash_queries(query: Tensor, directions: Tensor, offsets: Tensor) -> Tensor:
     """Hash queries ``(B, heads, N, D)`` to codes ``(B, heads, N)`` in int64.
 
-    A code is the sum of the buckets along all directions, each shifted left by its number of bits, and wraps as int64
-    does. Equal codes are what matters: the least bucket of each direction, which the reference implementation
-    subtracts, would move all codes of a head by one number and is left in.
+    A code is the sum of the buckets along all directions, each shifted left by its number of bits; it wraps as int64
+    does. The reference implementation subtracts each direction's smallest bucket first, which changes all codes of a
+    head by the same number and is left out: only equality of codes matters.
     """
-    buckets = torch.floor((query @ weight.to(query.dtype) + offset.to(query.dtype).transpose(1, 2)) / BUCKET_WIDTH)
-    low, high = (buckets.double() @ places(buckets.shape[-1], buckets.device)).long().unbind(-1)
-    return low + (high << 32)
-
-
-@lru_cache(maxsize=32)
-def places(hashes: int, device: torch.device) -> Tensor:
-    """Give the powers of two that shift buckets: of the first 16 directions and, 32 bits higher, of the others.
-
-    Each half of a code is a whole number that float64 holds as long as buckets are below 2^22, queries that is below
-    2^25 along a direction.
-    """
-    half = 32 // BITS
-    powers = [[0.0, 0.0] for _ in range(hashes)]
-    for index in range(hashes):
-        powers[index][index // half] = float(1 << BITS * (index % half))
-    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
-        return torch.tensor(powers, dtype=torch.float64, device=device)
+    projected = query @ directions.to(query.dtype) + offsets.to(query.dtype).transpose(1, 2)
+    shifts = BITS * torch.arange(projected.shape[-1], device=query.device)
+    return ((projected / BUCKET_WIDTH).floor().long() << shifts).sum(dim=-1)
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Queries with the same code: ``number[b, head, i]`` is the group of query ``i``.
+    """Queries with the same code."""
 
-    ``order`` sorts the queries by group, ``count`` says how many groups a head has.
-    """
-
-    number: Tensor  # (B, heads, N)
-    order: Tensor  # (B, heads, N)
-    count: Tensor  # (B, heads)
+    number: Tensor  # (B, heads, N): the group of each query, from 0
+    order: Tensor  # (B, heads, N): indices that sort the queries by group
+    count: Tensor  # (B, heads): number of groups
     most: int
 
     @classmethod
@@ -172,12 +153,12 @@ class Groups:
     def means(self, query: Tensor) -> Tensor:
         """Average queries ``(B, heads, N, D)`` by group to ``(B, heads, most, D)``; 0 beyond a head's last group."""
         heads, tokens = query.shape[1:3]
-        # In memory the heads of a token lie side by side.
+        # In memory the heads of a token are adjacent.
         rows = across_images(self.order, tokens) * heads + torch.arange(heads, device=query.device)[:, None]
         return group_means(query.transpose(1, 2).flatten(0, 2), rows, count_members(self.number, self.most))
 
     def restore(self, result: Tensor) -> Tensor:
-        """Give every query its group's result: ``(B, heads, most, D)`` to ``(B, N, heads, D)``."""
+        """Copy each group's result to its queries: ``(B, heads, most, D)`` to ``(B, N, heads, D)``."""
         heads = result.shape[1]
         number = self.number.transpose(1, 2)
         rows = across_images(number, self.most) * heads + torch.arange(heads, device=result.device)

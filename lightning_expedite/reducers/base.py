@@ -1,4 +1,4 @@
-"""What a token reducer may do, and when the encoder calls it.
+"""Interface of token reducers, and when the encoder calls it.
 
 A `Reducer` holds a method's settings and is shared by all forward passes. For each pass it starts a
 `Reduction`, which holds that pass's state and whose hooks the model calls in this order::
@@ -38,7 +38,7 @@ Tokens = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What a reducer's settings are checked against when the model is put together."""
+    """Sizes of an encoder that a reducer's settings are checked against."""
 
     depth: int
     grid: tuple[int, int]
@@ -47,7 +47,7 @@ class EncoderShape:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Order of the tokens of one forward pass: ``prefix`` tokens, then ``rows * columns`` patches."""
+    """Order of the tokens of one pass: ``prefix`` tokens (class, registers), then ``rows * columns`` patches."""
 
     rows: int
     columns: int
@@ -63,8 +63,8 @@ class Reduction:
     """State and hooks of one forward pass; this base class reduces nothing."""
 
     recorder: "GroupRecorder | None" = None
-    """Who wants to know which patches share a token; see `lightning_expedite.reducers.grouping`. Without one, a
-    reduction must do nothing for it."""
+    """Where to report which patches share a token (`lightning_expedite.reducers.grouping`); nothing is to be computed
+    for it where it is ``None``."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -81,7 +81,7 @@ class Reduction:
         return tokens
 
     def layer(self, layer: int, block: nn.Module, tokens: Tensor) -> Tensor:
-        """Run timm ``Block`` number ``layer`` (counted from 1) on tokens ``(B, n, C)``."""
+        """Run timm ``Block`` number ``layer`` (from 1) on tokens ``(B, n, C)``."""
         return run_block(block, tokens)
 
     def restore_tokens(self, tokens: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Reduction:
         return logits
 
     def queries(self, layer: int, tokens: int) -> int:
-        """Tell, after the pass, how many queries attended in a layer whose attention got ``tokens`` tokens."""
+        """Return, after the pass, the number of queries in a layer whose attention got ``tokens`` tokens."""
         return tokens
 
     def multiply_adds(self, width: int) -> int:
@@ -105,7 +105,7 @@ class Reduction:
         return 0
 
     def is_identity(self) -> bool | Tensor:
-        """Tell, after the pass, whether all tokens went through all layers.
+        """Return, after the pass, True if no token was merged or dropped.
 
         Returns:
             One ``bool`` for the whole batch, or a boolean tensor ``(B,)`` where it depends on the image.
@@ -114,24 +114,24 @@ class Reduction:
 
 
 class Reducer(ABC):
-    """A method's settings, checked on construction; no parameters, no state between passes.
+    """Settings of a method, checked on construction; no parameters, no state between passes.
 
-    Subclass it in one new file of ``lightning_expedite/reducers`` (found by itself) or anywhere else (named
-    by class path) to add a method.
+    To add a method, subclass it in a new file of ``lightning_expedite/reducers`` (found automatically) or anywhere else
+    (named by class path).
     """
 
     shapes_depend_on_content: ClassVar[bool] = False
-    """Whether how many tokens or queries there are depends on their values: such a method asks the device for numbers
-    in every pass, cannot be compiled as one graph, and is counted on real images alone."""
+    """Whether the number of tokens or queries depends on their values. Such a method synchronises with the device in
+    every pass, cannot be compiled as one graph, and its FLOPs are counted on real images only."""
 
     def check(self, encoder: EncoderShape) -> None:  # noqa: B027 (most methods apply to every encoder)
-        """Raise `ReducerError` where these settings cannot apply to the encoder."""
+        """Raise `ReducerError` if these settings cannot apply to the encoder."""
 
     @classmethod
     def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
-        """Give the settings that a search may vary, each with the values worth trying on an encoder; none by default.
+        """Return the settings that a search may vary, each with its values worth trying on an encoder; none by default.
 
-        All others keep the values with which the class itself begins.
+        All others keep the defaults of the class.
         """
         return {}
 
@@ -145,7 +145,7 @@ class Reducer(ABC):
 
 
 def run_block(block: Any, tokens: Tensor) -> Tensor:
-    """Run a timm ``Block`` with the attention that reducers share, so that both sides compute alike."""
+    """Run a timm ``Block`` with the attention below, so that baseline and reduced model compute alike."""
     return mlp_residual(block, attention_residual(block, tokens, lambda x: attend(block.attn, x)))
 
 
@@ -162,13 +162,13 @@ def mlp_residual(block: Any, tokens: Tensor, mlp: Tokens | None = None) -> Tenso
 def attend(attention: Any, tokens: Tensor) -> Tensor:
     """Attend as a timm ``Attention`` does: ``(B, N, C)`` to ``(B, N, C)``."""
     query, key, value = split_heads(attention, tokens)
-    return join_heads(attention, F.scaled_dot_product_attention(query, key, value, scale=1.0))
+    return join_heads(attention, F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2))
 
 
 def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, C / heads)``.
 
-    The queries are already scaled, as in the reference implementation: the products then round as there.
+    Queries are scaled before the product, as in the reference implementation, and so round as there.
     """
     qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, attention.head_dim))
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -176,10 +176,5 @@ def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 
 def join_heads(attention: Any, tokens: Tensor) -> Tensor:
-    """Project the heads' results ``(B, heads, N, C / heads)`` to tokens ``(B, N, C)``."""
-    return project_heads(attention, tokens.transpose(1, 2))
-
-
-def project_heads(attention: Any, tokens: Tensor) -> Tensor:
     """Project the heads' results ``(B, N, heads, C / heads)`` to tokens ``(B, N, C)``."""
     return attention.proj_drop(attention.proj(attention.norm(tokens.flatten(2))))

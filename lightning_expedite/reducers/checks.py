@@ -9,7 +9,7 @@ Number = TypeVar("Number", int, float)
 
 
 def check_positive(name: str, value: Number) -> Number:
-    """Give ``value`` back, or raise `ReducerError` unless it is above 0 and finite."""
+    """Return ``value``; raises `ReducerError` unless it is above 0 and finite."""
     if not 0 < value < math.inf:
         raise ReducerError(f"{name}={value} must be above 0, and finite")
     return value
@@ -22,7 +22,7 @@ def check_location(location: int, depth: int) -> None:
 
 
 def grid_of(name: str, value: tuple[int, int] | int) -> tuple[int, int]:
-    """Give ``(rows, columns)`` of one number or a pair, or raise `ReducerError`."""
+    """Return ``(rows, columns)`` of one number or a pair; raises `ReducerError` for anything else."""
     grid = (value, value) if isinstance(value, int) else tuple(value)
     if len(grid) != 2 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ReducerError(f"{name}={value} must be one or two whole numbers of at least 1")

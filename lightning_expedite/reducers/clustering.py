@@ -1,4 +1,4 @@
-"""Token clustering and reconstruction (Liang et al. 2022, "Expediting Large-Scale Vision Transformer ...")."""
+"""Expedit clustering and reconstruction (Liang et al. 2022, "Expediting Large-Scale Vision Transformer ...")."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .checks import check_location, check_positive, grid_of
 from .distances import (
     in_float32,
     matmul_fp32,
-    rebuild,
+    reconstruct,
     reconstruction_multiply_adds,
     reconstruction_weights,
     squared_norms,
@@ -23,23 +23,25 @@ from .distances import (
 )
 from .spaces import GridRange, IntRange, SearchRange
 
-ROWS_OF_A_BAND = 4  # rows of clusters that a CPU handles at once; see docs/performance.md
+Grid = tuple[int, int]
+
+CPU_BAND_ROWS = 4  # rows of clusters that a CPU handles at once; see docs/performance.md
 
 
 class TokenClustering(Reducer):
-    """Cluster the patch tokens after one layer and rebuild the logits of all patches after the decoder.
+    """Cluster the patch tokens after one layer and reconstruct the logits of all patches after the decoder.
 
-    The class token and a distillation token stay as they are; the remaining layers and the decoder run on
-    the clusters (Liang et al. 2022, sections 3.2 and 3.3). Where an image has fewer tokens per side than
-    ``clusters``, the cluster grid is cut to the token grid.
+    Prefix tokens (class, registers) stay as they are; the remaining layers and the decoder run on the clusters
+    (Liang et al. 2022, sections 3.2 and 3.3). If an image has fewer tokens per side than ``clusters``, the cluster grid
+    is reduced to the token grid.
 
     Args:
         location: Layer (from 1) after which the tokens are clustered.
         clusters: Rows and columns of the cluster grid; one number stands for both.
-        window_size: A token may join the clusters at most ``window_size // 2`` rows and columns from home.
-        iterations: Rounds of assignment and update.
+        window_size: A token may join the clusters at most ``window_size // 2`` rows and columns from its home cluster.
+        iterations: Number of assignment and update steps.
         temperature: Factor of the squared distance in the assignment's softmax.
-        neighbours: Clusters that take part in rebuilding a token's logits.
+        neighbours: Clusters that contribute to the reconstruction of a patch's logits.
         reconstruction_temperature: Factor of the squared distance in the reconstruction's weights.
 
     Raises:
@@ -49,7 +51,7 @@ class TokenClustering(Reducer):
     def __init__(
         self,
         location: int,
-        clusters: tuple[int, int] | int,
+        clusters: Grid | int,
         window_size: int = 5,
         iterations: int = 5,
         temperature: float = 0.02,
@@ -66,7 +68,7 @@ class TokenClustering(Reducer):
 
     @classmethod
     def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
-        """Vary the layer, but the last, and the clusters, from a quarter of the token grid's sides on."""
+        """Vary the layer, except the last, and the clusters, from a quarter of the token grid's rows."""
         fewest = max(encoder.grid[0] // 4, 1)
         return {"location": IntRange(1, max(encoder.depth - 1, 1)), "clusters": GridRange(fewest, encoder.grid)}
 
@@ -103,19 +105,19 @@ class ClusterReduction(Reduction):
         token_grid = (self.layout.rows, self.layout.columns)
         self.centroids = cluster(self.tokens, token_grid, self.grid, self.settings)
         if self.recorder is not None:
-            group = assignment(self.tokens, token_grid, self.grid, self.settings)
+            group = hard_assignment(self.tokens, token_grid, self.grid, self.settings)
             count = self.layout.prefix + self.centroids.shape[1]
             self.recorder.add(self.layout, layer, group, count, lasts=True)
         return torch.cat((prefix, self.centroids), dim=1)
 
     def restore_logits(self, logits: Tensor) -> Tensor:
-        """Rebuild the logits of all patches from those of the clusters."""
+        """Reconstruct the logits of all patches from those of the clusters."""
         with region("cluster: weights"):
             weights = self.weights()
-        return rebuild(weights, logits).to(logits.dtype)
+        return reconstruct(weights, logits).to(logits.dtype)
 
     def weights(self) -> Tensor:
-        """Share of every cluster in the logits of every patch, ``(B, rows * columns, clusters)``."""
+        """Return the weight of each cluster in each patch's logits, ``(B, rows * columns, clusters)``."""
         if self.tokens is None or self.centroids is None:
             raise RuntimeError("the tokens are not clustered yet")
         settings = self.settings
@@ -128,39 +130,35 @@ class ClusterReduction(Reduction):
         settings, tokens, clusters = self.settings, self.layout.patches, self.grid[0] * self.grid[1]
         window = min(settings.window_size**2, clusters)
         once = tokens * width + 2 * (tokens + clusters)
-        round_ = 3 * tokens * width * window + 3 * tokens * window + clusters * width
-        rebuilt = reconstruction_multiply_adds(tokens, clusters, settings.neighbours, width)
-        return once + settings.iterations * round_ + rebuilt
+        iteration = 3 * tokens * width * window + 3 * tokens * window + clusters * width
+        reconstruction = reconstruction_multiply_adds(tokens, clusters, settings.neighbours, width)
+        return once + settings.iterations * iteration + reconstruction
 
     def is_identity(self) -> bool:
-        """Tell whether the cluster grid was cut to the token grid on both sides."""
+        """Return True if the cluster grid was reduced to the token grid on both sides."""
         return self.grid == (self.layout.rows, self.layout.columns)
 
 
 def cluster(
-    tokens: Tensor,
-    token_grid: tuple[int, int],
-    cluster_grid: tuple[int, int],
-    settings: TokenClustering,
-    iterations: int | None = None,
+    tokens: Tensor, token_grid: Grid, cluster_grid: Grid, settings: TokenClustering, iterations: int | None = None
 ) -> Tensor:
-    """Cluster tokens softly with a local neighbourhood (Liang et al. 2022, section 3.2).
+    """Cluster tokens softly within local neighbourhoods (Liang et al. 2022, section 3.2).
 
     Args:
         tokens: ``(B, H * W, C)``.
         token_grid: ``(H, W)``.
         cluster_grid: ``(h, w)``.
         settings: The method's settings.
-        iterations: Rounds of assignment and update; by default those of the settings.
+        iterations: Number of assignment and update steps; the settings' by default.
 
     Returns:
-        Centroids ``(B, h * w, C)`` of the tokens' type. Distances to them, weights and means are computed in float32
-        or wider, from centroids and weights as that type holds them.
+        Centroids ``(B, h * w, C)`` of the tokens' type. Distances, weights and means are computed in float32 or wider,
+        from centroids and weights rounded to that type.
     """
     bands = neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
     with region("cluster: start"):
-        stored, tokens = tokens.dtype, to_matmul_dtype(tokens)
-        centroids = pool(tokens, token_grid, cluster_grid).to(stored)
+        dtype, tokens = tokens.dtype, to_matmul_dtype(tokens)
+        centroids = pool(tokens, token_grid, cluster_grid).to(dtype)
     for _ in range(settings.iterations if iterations is None else iterations):
         with region("cluster: iteration"):
             centroids = update(tokens, centroids, bands, settings.temperature)
@@ -168,133 +166,114 @@ def cluster(
 
 
 def update(tokens: Tensor, centroids: Tensor, bands: tuple["Band", ...], temperature: float) -> Tensor:
-    """Assign tokens ``(B, N, C)`` softly to centroids ``(B, S, C)`` and give the centroids that follow.
-
-    The squared norm of a token is the same for all clusters and drops out of the softmax.
-    """
-    stored, centroids = centroids.dtype, to_matmul_dtype(centroids)
+    """Assign tokens ``(B, N, C)`` softly to centroids ``(B, S, C)`` and return the new centroids."""
+    dtype, centroids = centroids.dtype, to_matmul_dtype(centroids)
     bias = squared_norms(centroids).mul_(-temperature)[:, None, :]
     sums, mass = torch.zeros_like(centroids, dtype=bias.dtype), torch.zeros_like(bias)
     for band in bands:
-        some = tokens[:, band.tokens]
-        affinity = to_matmul_dtype(
-            closeness(some, centroids, bias, band, temperature, stored).softmax(dim=-1).to(stored)
-        )
+        band_tokens = tokens[:, band.tokens]
+        logits = assignment_logits(band_tokens, centroids, bias, band, temperature, dtype)
+        affinity = to_matmul_dtype(logits.softmax(dim=-1).to(dtype))
         mass[..., band.clusters] += affinity.sum(dim=1, keepdim=True, dtype=mass.dtype)
-        sums[:, band.clusters] += matmul_fp32(affinity.transpose(1, 2), some, stored)
-    return (sums / mass.clamp_min(1e-16).transpose(1, 2)).to(stored)
+        sums[:, band.clusters] += matmul_fp32(affinity.transpose(1, 2), band_tokens, dtype)
+    return (sums / mass.clamp_min(1e-16).transpose(1, 2)).to(dtype)
 
 
-def closeness(
-    some: Tensor, centroids: Tensor, bias: Tensor, band: "Band", temperature: float, stored: torch.dtype
+def assignment_logits(
+    band_tokens: Tensor, centroids: Tensor, bias: Tensor, band: "Band", temperature: float, dtype: torch.dtype
 ) -> Tensor:
-    """Logits of the assignment of a band's tokens ``(B, n, C)`` to the clusters in its reach, ``(B, n, s)``."""
-    near = centroids[:, band.clusters]
-    logits = matmul_fp32(some, near.transpose(1, 2), stored).mul_(2 * temperature).add_(bias[..., band.clusters])
-    return logits.masked_fill_(band.far, -torch.inf)
+    """Return the logits ``(B, n, s)`` of assigning a band's tokens ``(B, n, C)`` to its candidate clusters.
 
-
-def assignment(
-    tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int], settings: TokenClustering
-) -> Tensor:
-    """Give the cluster ``(B, H * W)`` in which each token has its largest share; arguments as of `cluster`.
-
-    The shares are those of the last round, of whose means the clusters are made.
+    The squared norm of a token is the same for all clusters, drops out of the softmax and is left out.
     """
-    stored, bands = tokens.dtype, neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
+    candidates = centroids[:, band.clusters]
+    logits = matmul_fp32(band_tokens, candidates.transpose(1, 2), dtype).mul_(2 * temperature)
+    return logits.add_(bias[..., band.clusters]).masked_fill_(band.outside_window, -torch.inf)
+
+
+def hard_assignment(tokens: Tensor, token_grid: Grid, cluster_grid: Grid, settings: TokenClustering) -> Tensor:
+    """Return the cluster ``(B, H * W)`` with each token's largest weight in the last update; arguments of `cluster`."""
+    dtype, bands = tokens.dtype, neighbourhood_bands(token_grid, cluster_grid, settings.window_size, tokens.device)
     centroids = to_matmul_dtype(cluster(tokens, token_grid, cluster_grid, settings, settings.iterations - 1))
     tokens, bias = to_matmul_dtype(tokens), squared_norms(centroids).mul_(-settings.temperature)[:, None, :]
-    parts = [
-        closeness(tokens[:, band.tokens], centroids, bias, band, settings.temperature, stored).argmax(dim=-1)
-        + band.clusters.start
-        for band in bands
-    ]
-    return torch.cat(parts, dim=1)
+    assigned = []
+    for band in bands:
+        logits = assignment_logits(tokens[:, band.tokens], centroids, bias, band, settings.temperature, dtype)
+        assigned.append(logits.argmax(dim=-1) + band.clusters.start)
+    return torch.cat(assigned, dim=1)
 
 
 @in_float32
-def pool(tokens: Tensor, token_grid: tuple[int, int], cluster_grid: tuple[int, int]) -> Tensor:
+def pool(tokens: Tensor, token_grid: Grid, cluster_grid: Grid) -> Tensor:
     """Pool tokens ``(B, H * W, C)`` adaptively to ``(B, h * w, C)``, first rows, then columns."""
-    of_rows, of_columns = (
-        shares(side, clusters, tokens.dtype, tokens.device)
+    rows, columns = (
+        pooling_matrix(side, clusters, tokens.dtype, tokens.device)
         for side, clusters in zip(token_grid, cluster_grid, strict=True)
     )
-    pooled = of_rows @ tokens.unflatten(1, token_grid).flatten(2)
-    pooled = of_columns @ pooled.unflatten(2, (token_grid[1], -1)).flatten(0, 1)
+    pooled = rows @ tokens.unflatten(1, token_grid).flatten(2)
+    pooled = columns @ pooled.unflatten(2, (token_grid[1], -1)).flatten(0, 1)
     return pooled.reshape(tokens.shape[0], cluster_grid[0] * cluster_grid[1], -1)
 
 
 @dataclass(frozen=True)
 class Band:
-    """Rows of tokens, the rows of clusters within their reach, and which of these they may not join one by one."""
+    """Rows of tokens with their candidate clusters, and which of these are outside each token's window."""
 
     tokens: slice
     clusters: slice
-    far: Tensor  # boolean (tokens, clusters)
+    outside_window: Tensor  # boolean (tokens, clusters)
 
 
 @lru_cache(maxsize=32)
 def neighbourhood_bands(
-    token_grid: tuple[int, int], cluster_grid: tuple[int, int], window_size: int, device: torch.device
+    token_grid: Grid, cluster_grid: Grid, window_size: int, device: torch.device
 ) -> tuple[Band, ...]:
-    """Cut the token grid into bands of rows, each with the rows of clusters in its reach.
+    """Split the token grid into bands of rows, each with the rows of clusters within reach.
 
-    On a CPU a band has few rows, so that little is computed in vain; on a GPU one band holds all: many small products
-    would take longer than one large one.
+    On a CPU a band has few rows, which leaves out most clusters outside the windows; on a GPU one band holds all: many
+    small products would take longer than one large one.
     """
-    reach = window_size // 2
-    rows, columns = cluster_grid
-    with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
-        far_rows, far_columns = (
+    reach, (rows, columns) = window_size // 2, cluster_grid
+    bands = []
+    with torch.inference_mode(False):  # a later caller could not differentiate through cached inference tensors
+        outside_rows, outside_columns = (
             (home_clusters(tokens, clusters, device)[:, None] - torch.arange(clusters, device=device)).abs() > reach
             for tokens, clusters in zip(token_grid, cluster_grid, strict=True)
         )
-        whole = [(0, token_grid[0], 0, rows)]
-        parts = bands_of_rows(token_grid[0], rows) if device.type in ("cpu", "meta") else whole
-        bands = []
-        for first, last, start, stop in parts:
+        step = CPU_BAND_ROWS if device.type in ("cpu", "meta") else rows
+        for first, last, start, stop in split_rows(token_grid[0], rows, step):
             low, high = max(start - reach, 0), min(stop + reach, rows)
-            far = far_rows[first:last, None, low:high, None] | far_columns[None, :, None, :]
-            bands.append(
-                Band(
-                    slice(first * token_grid[1], last * token_grid[1]),
-                    slice(low * columns, high * columns),
-                    far.flatten(2).flatten(0, 1),
-                )
-            )
+            outside = outside_rows[first:last, None, low:high, None] | outside_columns[None, :, None, :]
+            band_tokens = slice(first * token_grid[1], last * token_grid[1])
+            bands.append(Band(band_tokens, slice(low * columns, high * columns), outside.flatten(2).flatten(0, 1)))
     return tuple(bands)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def bands_of_rows(tokens: int, clusters: int) -> list[tuple[int, int, int, int]]:
-    """Part rows of clusters into bands, and rows of tokens by the band of their home.
+def split_rows(tokens: int, clusters: int, step: int) -> list[tuple[int, int, int, int]]:
+    """Split rows of clusters into bands of ``step``, and rows of tokens by the band of their home cluster.
 
     Returns:
-        First and last-plus-one row of tokens, first and last-plus-one row of clusters, band by band.
+        For each band: start and stop of its rows of tokens, start and stop of its rows of clusters.
     """
     homes = home_clusters(tokens, clusters, torch.device("cpu")).tolist()
     bands = []
-    for start in range(0, clusters, ROWS_OF_A_BAND):
-        stop = min(start + ROWS_OF_A_BAND, clusters)
+    for start in range(0, clusters, step):
+        stop = min(start + step, clusters)
         inside = [row for row, home in enumerate(homes) if start <= home < stop]
         bands.append((inside[0], inside[-1] + 1, start, stop))
     return bands
 
 
 def home_clusters(tokens: int, clusters: int, device: torch.device) -> Tensor:
-    """Give the home cluster of each token along one side: nearest-neighbour upsampling of the indices."""
+    """Return the home cluster of each token along one side: nearest-neighbour upsampling of the indices."""
     index = torch.arange(clusters, dtype=torch.float32, device=device)[None, None]
     return F.interpolate(index, tokens, mode="nearest")[0, 0].long()
 
 
 @lru_cache(maxsize=32)
-def shares(tokens: int, clusters: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Give what each token of one side adds to each cluster's mean in adaptive pooling: ``(clusters, tokens)``."""
+def pooling_matrix(tokens: int, clusters: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the matrix ``(clusters, tokens)`` of adaptive average pooling along one side."""
     with torch.inference_mode(False):
-        unit = torch.eye(tokens, dtype=dtype, device=device)
-        return F.adaptive_avg_pool1d(unit[None], clusters)[0].T.contiguous()
-
-
-def strongest_cluster(reduction: ClusterReduction) -> Tensor:
-    """Index of the cluster that takes the largest part in each patch, ``(B, rows, columns)``."""
-    return reduction.weights().argmax(-1).unflatten(1, (reduction.layout.rows, reduction.layout.columns))
+        identity = torch.eye(tokens, dtype=dtype, device=device)
+        return F.adaptive_avg_pool1d(identity[None], clusters)[0].T.contiguous()

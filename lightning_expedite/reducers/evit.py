@@ -1,4 +1,4 @@
-"""EViT (Liang et al. 2022, "Not All Patches are What You Need"), restored for dense prediction."""
+"""EViT (Liang et al. 2022, "Not All Patches are What You Need"), with reconstruction for dense prediction."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ReducerError
 from ..regions import region
@@ -22,24 +22,24 @@ from .base import (
     split_heads,
 )
 from .checks import check_location, check_positive
-from .distances import in_float32, rebuild, reconstruction_multiply_adds, reconstruction_weights
+from .distances import in_float32, reconstruct, reconstruction_multiply_adds, reconstruction_weights
 from .grouping import DROPPED
 from .picking import take
 from .spaces import FloatRange, LayerChoice, SearchRange
 
 
 class EViT(Reducer):
-    """Keep the tokens that the class token attends to most; rebuild the others after the encoder.
+    """Keep the tokens with the largest attention from the class token; reconstruct the others after the encoder.
 
-    In each of ``locations``, between attention and MLP, ``ceil(keep_rate * patches)`` tokens stay and the
-    others are summed, weighted by the class token's attention, into one extra token (EViT, section 3.2).
-    After the encoder every dropped token is rebuilt from the kept ones most like it.
+    In each of ``locations``, between attention and MLP, ``ceil(keep_rate * patches)`` tokens are kept; the others are
+    summed, weighted by the class token's attention, into one extra token (EViT, section 3.2). After the encoder,
+    dropped tokens are reconstructed from the most similar kept ones.
 
     Args:
         locations: Layers (from 1) in which tokens are dropped.
-        keep_rate: Share of the patch tokens kept each time, above 0 and at most 1.
-        fuse_token: Whether the dropped tokens go on as one extra token.
-        neighbours: Kept tokens that take part in rebuilding a dropped one.
+        keep_rate: Fraction of the patch tokens kept each time, above 0 and at most 1.
+        fuse_token: Whether the dropped tokens are fused into one extra token.
+        neighbours: Kept tokens that contribute to the reconstruction of a dropped one.
         reconstruction_temperature: Factor of the squared distance in the reconstruction's weights.
 
     Raises:
@@ -66,7 +66,7 @@ class EViT(Reducer):
 
     @classmethod
     def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
-        """Vary the layers, but the last, and the share that is kept."""
+        """Vary the layers, except the last, and the keep rate."""
         return {"locations": LayerChoice(1, max(encoder.depth - 1, 1)), "keep_rate": FloatRange(0.3, 0.95)}
 
     def check(self, encoder: EncoderShape) -> None:
@@ -83,7 +83,7 @@ class EViT(Reducer):
 
 @dataclass(frozen=True)
 class Drop:
-    """What one layer dropped: the patch tokens' features there and their order of attention."""
+    """Patch tokens of one layer that drops some of them, and their indices in descending order of attention."""
 
     features: Tensor  # (B, n, C)
     kept: Tensor  # (B, k) indices
@@ -104,37 +104,39 @@ class EViTReduction(Reduction):
         keep = math.ceil(self.settings.keep_rate * patches)
         if layer not in self.settings.locations or keep == patches:
             return super().layer(layer, block, tokens)
-        attention = ClassAttention(block.attn)
-        tokens = attention_residual(block, tokens, attention)
+        query, key, value = split_heads(block.attn, block.norm1(tokens))
+        scores = class_attention(query[:, :, 0], key)[:, self.layout.prefix :]
+        attended = join_heads(block.attn, F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2))
+        tokens = attention_residual(block, tokens, lambda _: attended)
         with region("evit: drop"):
-            tokens = self._drop(tokens, attention.weights[:, self.layout.prefix :], keep)
+            tokens = self._drop(tokens, scores, keep)
         if self.recorder is not None:
-            self.recorder.add(self.layout, layer, self._places(), tokens.shape[1], lasts=True)
+            self.recorder.add(self.layout, layer, self._kept_patches(), tokens.shape[1], lasts=True)
         return mlp_residual(block, tokens)
 
-    def _drop(self, tokens: Tensor, attention: Tensor, keep: int) -> Tensor:
+    def _drop(self, tokens: Tensor, scores: Tensor, keep: int) -> Tensor:
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
-        order = attention.argsort(dim=1, descending=True)
+        order = scores.argsort(dim=1, descending=True)
         drop = Drop(patches, order[:, :keep], order[:, keep:])
         self.drops.append(drop)
         parts = [prefix, take(patches, drop.kept)]
         if self.settings.fuse_token:
-            weights = attention.gather(1, drop.dropped)[:, None]
-            parts.append(rebuild(weights, take(patches, drop.dropped)).to(tokens.dtype))
+            weights = scores.gather(1, drop.dropped)[:, None]
+            parts.append(reconstruct(weights, take(patches, drop.dropped)).to(tokens.dtype))
         return torch.cat(parts, dim=1)
 
-    def _places(self) -> Tensor:
-        """Give each patch ``(B, rows * columns)`` its own number where all layers so far kept it, else `DROPPED`."""
+    def _kept_patches(self) -> Tensor:
+        """Return each patch's own index ``(B, rows * columns)`` if all layers so far kept it, else `DROPPED`."""
         extra = self.layout.patches  # stands for every extra token
         first = self.drops[0].kept
-        places = torch.arange(extra, device=first.device).expand(len(first), -1)
+        kept = torch.arange(extra, device=first.device).expand(len(first), -1)
         for drop in self.drops:
-            places = F.pad(places.gather(1, drop.kept), (0, int(self.settings.fuse_token)), value=extra)
-        marks = torch.full((len(first), extra + 1), DROPPED, device=first.device)
-        return marks.scatter(1, places, places)[:, :extra]
+            kept = F.pad(kept.gather(1, drop.kept), (0, int(self.settings.fuse_token)), value=extra)
+        group = torch.full((len(first), extra + 1), DROPPED, device=first.device)
+        return group.scatter(1, kept, kept)[:, :extra]
 
     def restore_tokens(self, tokens: Tensor) -> Tensor:
-        """Put every token back in its place, the dropped ones rebuilt from the kept."""
+        """Put every token back in its place, the dropped ones reconstructed from the kept."""
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         for drop in reversed(self.drops):
             with region("evit: restore"):
@@ -149,7 +151,7 @@ class EViTReduction(Reduction):
             self.settings.reconstruction_temperature,
             self.settings.neighbours,
         )
-        ordered = torch.cat((kept, rebuild(weights, kept).to(kept.dtype)), dim=1)
+        ordered = torch.cat((kept, reconstruct(weights, kept).to(kept.dtype)), dim=1)
         return take(ordered, torch.cat((drop.kept, drop.dropped), dim=1).argsort(dim=1))
 
     def multiply_adds(self, width: int) -> int:
@@ -160,29 +162,14 @@ class EViTReduction(Reduction):
         )
 
     def is_identity(self) -> bool:
-        """Tell whether every layer kept all tokens."""
+        """Return True if every layer kept all tokens."""
         return not self.drops
-
-
-class ClassAttention(nn.Module):
-    """A timm ``Attention``'s result, with the class token's attention to all tokens beside it.
-
-    ``weights`` holds, after a call, the attention ``(B, N)`` averaged over heads, in float32. Only its own row
-    of the attention matrix is computed for it.
-    """
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Attend as the layer itself does: ``(B, N, C)`` to ``(B, N, C)``."""
-        query, key, value = split_heads(self.attention, tokens)
-        self.weights = class_attention(query[:, :, 0], key)
-        return join_heads(self.attention, F.scaled_dot_product_attention(query, key, value, scale=1.0))
 
 
 @in_float32
 def class_attention(query: Tensor, key: Tensor) -> Tensor:
-    """Attention ``(B, N)``, averaged over heads, of a scaled query ``(B, heads, D)`` to keys ``(B, heads, N, D)``."""
+    """Return the attention ``(B, N)``, averaged over heads, of a scaled query ``(B, heads, D)`` to all keys.
+
+    Only the class token's row of the attention matrix is computed. Keys are ``(B, heads, N, D)``.
+    """
     return (key @ query[..., None]).squeeze(-1).softmax(dim=-1).mean(dim=1)

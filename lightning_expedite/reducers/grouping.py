@@ -1,20 +1,21 @@
-"""Which patches share one token: what a reducer tells of a forward pass to whoever asks.
+"""Which patches share a token: what reducers report about a forward pass on request.
 
-Whoever wants to know hands a `GroupRecorder` to ``Segmenter.segment_patches``. A reduction then finds it in
-``self.recorder`` and reports each of its steps; in all other passes ``self.recorder`` is ``None`` and nothing is done::
+To record it, pass a `GroupRecorder` to ``Segmenter.segment_patches``. A reduction then reports each of its steps to
+``self.recorder``, which is ``None`` in all other passes::
 
     if self.recorder is not None:
         self.recorder.add(self.layout, layer, group, tokens.shape[1])
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from .base import TokenLayout
 
 DROPPED = -1
-"""Stands in a map of groups for patches that no longer have a token of their own or a share in one."""
+"""Group of patches that have no token of their own any more, nor a share in one."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,11 @@ class Grouping:
 
     Args:
         layer: Layer, from 1.
-        group: ``(B, rows, columns)`` int64, or ``(B, heads, rows, columns)`` where each head groups for itself:
+        group: ``(B, rows, columns)`` int64, or ``(B, heads, rows, columns)`` where each head groups separately:
             patches with the same number share a token, those with `DROPPED` have none.
-        count: Tokens that the model went on with, class and distillation tokens included; ``(B, heads)`` where it
-            differs.
-        part: The part of the layer that ran on these tokens; empty where they are what the layer gave out.
-        lasts: Whether the layers that follow run on these tokens too.
+        count: Tokens that remain, prefix tokens included; ``(B, heads)`` where it differs.
+        part: Module of the layer that ran on these tokens; empty if they are the layer's output.
+        lasts: Whether the following layers run on these tokens too.
         unit: What is counted, in the plural.
     """
 
@@ -41,32 +41,20 @@ class Grouping:
 
 
 class GroupRecorder:
-    """Collects the groupings of one forward pass, in ``steps``, in the order in which they came about."""
+    """Collects the groupings of one forward pass in ``steps``, in order."""
 
     def __init__(self) -> None:
         self.steps: list[Grouping] = []
 
-    def add(
-        self,
-        layout: TokenLayout,
-        layer: int,
-        group: Tensor,
-        count: int | Tensor,
-        *,
-        part: str = "",
-        lasts: bool = False,
-        unit: str = "tokens",
-    ) -> None:
-        """Report a step; see `Grouping`.
+    def add(self, layout: TokenLayout, layer: int, group: Tensor, count: int | Tensor, **details: Any) -> None:
+        """Report a step.
 
         Args:
-            layout: That of the pass.
+            layout: The token layout of the pass.
             layer: Layer, from 1.
             group: Group of each patch, ``(B, rows * columns)`` or ``(B, heads, rows * columns)``.
-            count: Tokens that the model goes on with.
-            part: The part of the layer that runs on them.
-            lasts: Whether the layers that follow do too.
-            unit: What is counted, in the plural.
+            count: Tokens that remain.
+            **details: ``part``, ``lasts`` and ``unit`` of `Grouping`.
         """
         maps = group.detach().unflatten(-1, (layout.rows, layout.columns))
-        self.steps.append(Grouping(layer, maps, count, part, lasts, unit))
+        self.steps.append(Grouping(layer, maps, count, **details))

@@ -10,20 +10,20 @@ from torch import Tensor
 
 from ..errors import ReducerError
 from ..regions import region
-from .base import EncoderShape, Reducer, Reduction, TokenLayout, attend, attention_residual, mlp_residual
+from .base import EncoderShape, Reducer, Reduction, TokenLayout, Tokens, attend, attention_residual, mlp_residual
 from .distances import matmul_fp32, squared_norms, to_matmul_dtype
 from .picking import across_images, count_members, group_means, scatter_means, take
 from .spaces import FloatRange, SearchRange
 
 
 class ToMe(Reducer):
-    """Merge similar tokens before, and copy them back after, every attention and every MLP.
+    """Merge similar tokens before each attention and each MLP, and copy the result to all members afterwards.
 
-    Tokens are matched on the normalised tokens themselves, without proportional attention
-    (Liang et al. 2022, the comparison of section 4; matching: ToMe, section 3).
+    Tokens are matched by the normalised tokens themselves, without proportional attention
+    (Liang et al. 2022, the comparison of section 4; matching: ToMe, section 3). Prefix tokens never merge.
 
     Args:
-        ratio: Share of all tokens that merge each time, from 0 to 1; at most half of the patches do.
+        ratio: Fraction of all tokens merged each time, from 0 to 1; at most half of the patches merge.
 
     Raises:
         ReducerError: ``ratio`` is out of its range.
@@ -56,30 +56,29 @@ class ToMeReduction(Reduction):
         """Run a block with its attention and its MLP on merged tokens."""
         if self.is_identity():
             return super().layer(layer, block, tokens)
+        attention = partial(self._on_merged, layer, "attention", partial(attend, block.attn))
+        tokens = attention_residual(block, tokens, attention)
+        return mlp_residual(block, tokens, partial(self._on_merged, layer, "MLP", block.mlp))
 
-        def on_merged(module: Any, part: str, tokens: Tensor) -> Tensor:
-            with region("tome: match"):
-                matching = match(tokens, self.merged, self.layout)
-            if self.recorder is not None:
-                group = matching.group[:, self.layout.prefix :]
-                self.recorder.add(self.layout, layer, group, matching.size, part=part)
-            with region("tome: merge"):
-                merged = matching.merge(tokens)
-            merged = module(merged)
-            with region("tome: restore"):
-                return matching.restore(merged)
-
-        tokens = attention_residual(block, tokens, lambda x: on_merged(partial(attend, block.attn), "attention", x))
-        return mlp_residual(block, tokens, lambda x: on_merged(block.mlp, "MLP", x))
+    def _on_merged(self, layer: int, part: str, module: Tokens, tokens: Tensor) -> Tensor:
+        with region("tome: match"):
+            matching = match(tokens, self.merged, self.layout)
+        if self.recorder is not None:
+            self.recorder.add(self.layout, layer, matching.group[:, self.layout.prefix :], matching.size, part=part)
+        with region("tome: merge"):
+            merged = matching.merge(tokens)
+        merged = module(merged)
+        with region("tome: restore"):
+            return matching.restore(merged)
 
     def is_identity(self) -> bool:
-        """Tell whether there are too few tokens for one to merge."""
+        """Return True if there are too few tokens for one to merge."""
         return self.merged == 0
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which tokens merge: ``group[b, i]`` is the place of token ``i`` among the ``size`` merged tokens."""
+    """Which tokens merge: ``group[b, i]`` is the index of token ``i`` among the ``size`` merged tokens."""
 
     group: Tensor  # (B, N)
     size: int
@@ -98,46 +97,46 @@ class Matching:
 
 @torch.no_grad()  # no gradient goes through an order
 def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
-    """Bipartite soft matching (ToMe, section 3): even tokens are sources, odd ones destinations.
+    """Match tokens bipartitely (ToMe, section 3): even tokens are sources, odd ones destinations.
 
     Args:
         tokens: ``(B, N, C)``.
-        merged: Number r of sources that join the destination they are most similar to.
-        layout: Tells which tokens are class and distillation tokens; those never merge.
+        merged: Number r of sources that join their most similar destination.
+        layout: Its prefix tokens never merge: they are neither sources nor destinations.
 
     Returns:
-        Groups in the order: sources that stay alone by index, then destinations.
+        Groups in the order: unmerged sources by index, then destinations.
     """
-    best, destination = best_matches(tokens, layout.prefix)
-    special = -(-layout.prefix // 2)  # sources that are no patches
+    scores, destination = best_matches(tokens, layout.prefix)
+    prefix_sources = -(-layout.prefix // 2)
     destinations = tokens.shape[1] // 2
-    stay = special + best.shape[1] - merged
-    alone = torch.ones_like(best, dtype=torch.bool).scatter_(1, best.topk(merged, sorted=False).indices, False)
+    unmerged = prefix_sources + scores.shape[1] - merged
+    stays = torch.ones_like(scores, dtype=torch.bool).scatter_(1, scores.topk(merged, sorted=False).indices, False)
+    source_group = torch.where(stays, stays.cumsum(1, dtype=torch.long) + (prefix_sources - 1), unmerged + destination)
     group = destination.new_empty(tokens.shape[:2])
-    group[:, : 2 * special : 2] = torch.arange(special, device=tokens.device)
-    group[:, 2 * special :: 2] = torch.where(
-        alone, alone.cumsum(1, dtype=torch.long) + (special - 1), stay + destination
-    )
-    group[:, 1::2] = torch.arange(stay, stay + destinations, device=tokens.device)
-    return Matching(group, stay + destinations)
+    group[:, : 2 * prefix_sources : 2] = torch.arange(prefix_sources, device=tokens.device)
+    group[:, 2 * prefix_sources :: 2] = source_group
+    group[:, 1::2] = torch.arange(unmerged, unmerged + destinations, device=tokens.device)
+    return Matching(group, unmerged + destinations)
 
 
 def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """Best cosine similarity and destination of each source that is a patch, in the order of the sources.
+    """Return the best cosine similarity and destination of each source that is a patch, in the order of the sources.
 
     Args:
         tokens: ``(B, N, C)``.
-        prefix: Number of class and distillation tokens; they are nobody's destination.
+        prefix: Number of prefix tokens, which are no destinations.
 
     Returns:
         Two tensors ``(B, S)``.
     """
     first = 2 * -(-prefix // 2)  # the first source that is a patch
-    stored, tokens = tokens.dtype, to_matmul_dtype(tokens)
+    dtype, tokens = tokens.dtype, to_matmul_dtype(tokens)
     scale = squared_norms(tokens).clamp_min_(1e-24).rsqrt_()
-    similarity = matmul_fp32(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), stored)
+    similarity = matmul_fp32(tokens[:, first::2], tokens[:, 1::2].transpose(1, 2), dtype)
     similarity *= scale[:, None, 1::2].contiguous()
-    if prefix > 1:  # token 1 is a distillation token
-        similarity[:, :, 0] = -torch.inf
-    best, destination = similarity.max(dim=-1)
-    return best.mul_(scale[:, first::2]), destination  # of a source's own length no destination depends
+    if prefix > 1:
+        similarity[:, :, : prefix // 2] = -torch.inf
+    scores, destination = similarity.max(dim=-1)
+    # Scaling by the source norm does not change its argmax, so it is applied to the maximum only.
+    return scores.mul_(scale[:, first::2]), destination
