@@ -249,5 +249,5 @@ def inputs(rows: Sequence[dict[str, Any]]) -> str:
 
 def scaled_queries(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say by how much the queries were scaled, where they were."""
-    factors = [row["model"]["query_scale"] for row in rows if row["model"]["query_scale"] != 1]
+    factors = [row["model"]["query_scale"] for row in rows if row["model"].get("query_scale", 1) != 1]
     return [span("queries scaled so that ACT costs what is published, by", factors)] if factors else []

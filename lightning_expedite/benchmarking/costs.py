@@ -1,90 +1,97 @@
-"""What the two sides of a comparison cost, counted rather than timed."""
+"""What the baseline and the reduced model cost, counted rather than timed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ..models.segmenter.model import Segmenter
-from .flops import count_multiply_adds
-from .operations import Operations, count_operations
-from .sides import without_reducer
-from .tokens import TokenCounts, count_tokens
+from ..models.segmenter.model import Segmenter, with_reducer
+from .flops import Counts, count
 
-
-@dataclass(frozen=True)
-class SideCosts:
-    """Counts of one image."""
-
-    multiply_adds: int  # in the published convention
-    operations: Operations
-    tokens: TokenCounts
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Counts of both sides; ``reduced`` is ``None`` without a reducer."""
-
-    unreduced: SideCosts
-    reduced: SideCosts | None
-    by_content: bool  # whether the reduced counts are those of one image, and others differ
-
-    @property
-    def ratio(self) -> float | None:
-        """FLOP ratio in the published convention: unreduced over reduced."""
-        return self.gflops()["ratio"]
-
-    def gflops(self) -> dict[str, float | None]:
-        """Give both sides in the published convention."""
-        return self._compare(lambda side: side.multiply_adds)
-
-    def true_gflops(self) -> dict[str, Any]:
-        """Give both sides' true FLOPs, by kind too, and the operators that could not be counted."""
-        sides = {"unreduced": self.unreduced.operations}
-        if self.reduced is not None:
-            sides["reduced"] = self.reduced.operations
-        return {
-            **self._compare(lambda side: side.operations.total),
-            "by_kind": {
-                name: {kind: flops / 1e9 for kind, flops in side.by_kind.items()} for name, side in sides.items()
-            },
-            "uncounted": sorted({name for side in sides.values() for name in side.uncounted}),
-        }
-
-    def _compare(self, count: Callable[[SideCosts], int]) -> dict[str, float | None]:
-        unreduced = count(self.unreduced)
-        if self.reduced is None:
-            return {"unreduced": unreduced / 1e9, "reduced": None, "ratio": None}
-        reduced = count(self.reduced)
-        return {"unreduced": unreduced / 1e9, "reduced": reduced / 1e9, "ratio": unreduced / reduced}
+TRUE_FLOPS_CONVENTION = (
+    "torch.utils.flop_counter: 2 FLOPs per multiply-add of matrix products, convolutions and attention; norms, "
+    "softmax, activations, top-k and elementwise operations are left out"
+)
+# torch's counter only knows the attention kernels of GPUs.
+_CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *args, **kwargs: (
+        sdpa_flop_count(query, key, value)
+    )
+}
 
 
-def count_costs(model: Segmenter, image: Tensor) -> Costs:
-    """Count both sides of a model, without computing where that gives the same counts.
+def count_costs(model: Segmenter, image: Tensor) -> dict[str, Any]:
+    """Count both variants of a model, on the ``meta`` device unless the reduced shapes depend on the image.
 
     Args:
         model: The model with its reducer.
         image: One real crop ``(1, 3, H, W)`` on the model's device, in float32 as the model.
+
+    Returns:
+        The part of a row of ``benchmark.json`` that is counted: ``gflops`` (giga multiply-adds in the published
+        convention), ``true_gflops`` (see `TRUE_FLOPS_CONVENTION`), ``counted_on`` and ``tokens``.
     """
-    # Reducers may part their work otherwise on a GPU than on a CPU, and then they do not cost the same. A pass on the
-    # ``meta`` device stands for one on a CPU; on any other device the pass itself has to be made.
-    real = image.device.type != "cpu"
-    costs = Costs(_count(without_reducer(model), image, real), None, by_content=False)
-    if model.reducer is None:
-        return costs
-    by_content = model.reducer.shapes_depend_on_content
-    return replace(costs, reduced=_count(model, image, real or by_content), by_content=by_content)
+    hollow, empty = on_meta(model), image.to("meta")
+    by_content = model.reducer is not None and model.reducer.shapes_depend_on_content
+    before, true_before = _count(with_reducer(hollow, None), empty)
+    counts, operators = {"unreduced": before}, {"unreduced": true_before}
+    if model.reducer is not None:
+        reduced = _count(model, image) if by_content else _count(hollow, empty)
+        counts["reduced"], operators["reduced"] = reduced
+    after = counts.get("reduced", before)
+    return {
+        "gflops": _in_giga({name: variant.multiply_adds for name, variant in counts.items()}),
+        "true_gflops": {
+            **_in_giga({name: sum(flops.values()) for name, flops in operators.items()}),
+            "convention": TRUE_FLOPS_CONVENTION,
+            "by_operator": {
+                name: {operator: value / 1e9 for operator, value in flops.items()} for name, flops in operators.items()
+            },
+        },
+        "counted_on": "the first crop" if by_content else "shapes alone",
+        "tokens": {
+            "unreduced": before.attention[0],
+            "attention": after.attention,
+            "mlp": after.mlp,
+            "decoder": after.decoder,
+        },
+    }
 
 
 def on_meta(model: Segmenter) -> Segmenter:
-    """Give a model of the same sizes and reducer that holds no numbers."""
+    """Return a model of the same architecture, convention and reducer whose weights hold no numbers."""
     with torch.device("meta"):
         return Segmenter(model.architecture, model.convention.name, model.reducer).eval()
 
 
-def _count(model: Segmenter, image: Tensor, real: bool) -> SideCosts:
-    if not real:
-        model, image = on_meta(model), image.to("meta")
-    return SideCosts(count_multiply_adds(model, image), count_operations(model, image), count_tokens(model, image))
+def count_operators(call: Callable[[], object]) -> dict[str, int]:
+    """Return the true FLOPs of a call by ATen operator, such as ``aten.addmm``; see `TRUE_FLOPS_CONVENTION`."""
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        call()
+    return {str(operator): flops for operator, flops in counter.get_flop_counts().get("Global", {}).items()}
+
+
+def attention_kernels(call: Callable[[], object]) -> list[str]:
+    """Return the implementations of scaled dot-product attention that an uncompiled call uses on its device.
+
+    Returns:
+        Operators' names as PyTorch dispatches them, such as ``_scaled_dot_product_flash_attention``.
+    """
+    names = (operator.removeprefix("aten.") for operator in count_operators(call))
+    return sorted(name for name in names if name.startswith("_scaled_dot_product"))
+
+
+def _count(model: Segmenter, image: Tensor) -> tuple[Counts, dict[str, int]]:
+    counts = count(model, image)  # the first pass: what a reducer prepares once for all passes is not counted below
+    return counts, count_operators(lambda: model.segment_patches(image))
+
+
+def _in_giga(counts: dict[str, int]) -> dict[str, float | None]:
+    baseline, reduced = counts["unreduced"], counts.get("reduced")
+    return {
+        "unreduced": baseline / 1e9,
+        "reduced": None if reduced is None else reduced / 1e9,
+        "ratio": None if reduced is None else baseline / reduced,
+    }

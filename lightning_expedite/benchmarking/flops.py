@@ -6,8 +6,9 @@ the decoder's attention products, its class projections and masks, upsampling, a
 full count of operations.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +17,26 @@ from torch import Tensor, nn
 from ..models.segmenter.model import Segmenter
 
 
-def count_multiply_adds(model: Segmenter, images: Tensor) -> int:
-    """Count the multiply-adds of a batch.
+@dataclass(frozen=True)
+class Counts:
+    """Counts of one forward pass.
+
+    Attributes:
+        multiply_adds: Multiply-adds of the whole batch in the published convention.
+        attention: Tokens per encoder layer that enter the attention, class token included; queries, where a reducer
+            lets several tokens share one.
+        mlp: Tokens per encoder layer that enter the MLP.
+        decoder: Patch tokens (or clusters) that enter the decoder.
+    """
+
+    multiply_adds: int
+    attention: list[int]
+    mlp: list[int]
+    decoder: int
+
+
+def count(model: Segmenter, images: Tensor) -> Counts:
+    """Count the multiply-adds and tokens of a batch.
 
     Args:
         model: The model with its reducer. On the ``meta`` device nothing is computed; a reducer whose shapes depend
@@ -25,24 +44,32 @@ def count_multiply_adds(model: Segmenter, images: Tensor) -> int:
         images: ``(B, 3, H, W)`` on the model's device.
 
     Returns:
-        Multiply-adds of the whole batch; of ACT with the most groups of any image and head in each layer.
+        The counts; of ACT with the most groups of any image and head in each layer.
     """
-    counts: list[int] = []  # of each module's call
-    lengths: list[int] = []  # tokens that enter each layer's attention
+    operations: list[int] = []
+    attention: list[int] = []
+    mlp: list[int] = []
+    decoder: list[int] = []
     with ExitStack() as hooks, torch.inference_mode():
         for module in model.modules():
-            for kind, count in _COUNTS:
+            for kind, cost in _COSTS:
                 if isinstance(module, kind):
-                    hooks.enter_context(_hook(module, _append(counts, count)))
+                    hooks.enter_context(module.register_forward_hook(_append_cost(operations, cost)))
         for block in model.encoder.blocks:
-            hooks.enter_context(_hook(block.attn.qkv, _append(lengths, lambda module, out: out.shape[1])))
+            hooks.enter_context(block.attn.qkv.register_forward_pre_hook(_append_length(attention)))
+            hooks.enter_context(block.mlp.register_forward_pre_hook(_append_length(mlp)))
+        hooks.enter_context(model.decoder.register_forward_pre_hook(_append_length(decoder)))
         reduction = model.segment_patches(images).reduction
     width, heads = model.architecture.width, model.architecture.heads
-    attention = sum(
-        _attention(reduction.queries(layer, tokens), tokens, width, heads)
-        for layer, tokens in enumerate(lengths, start=1)
-    )
-    return sum(counts) + len(images) * (attention + reduction.multiply_adds(width))
+    queries = [reduction.queries(layer, tokens) for layer, tokens in enumerate(attention, start=1)]
+    per_image = sum(map(_attention, queries, attention, [width] * len(queries), [heads] * len(queries)))
+    per_image += reduction.multiply_adds(width)
+    return Counts(sum(operations) + len(images) * per_image, queries, mlp, decoder[0])
+
+
+def count_multiply_adds(model: Segmenter, images: Tensor) -> int:
+    """Count the multiply-adds of a batch in the published convention; see `count`."""
+    return count(model, images).multiply_adds
 
 
 def _attention(queries: int, tokens: int, width: int, heads: int) -> int:
@@ -50,9 +77,9 @@ def _attention(queries: int, tokens: int, width: int, heads: int) -> int:
     return scaling + products + weights
 
 
-Count = Callable[[Any, Tensor], int]  # of a module and its output
+Cost = Callable[[Any, Tensor], int]  # of a module and its output
 
-_COUNTS: tuple[tuple[type[nn.Module], Count], ...] = (
+_COSTS: tuple[tuple[type[nn.Module], Cost], ...] = (
     (nn.Linear, lambda module, out: out.numel() * module.in_features),
     (nn.Conv2d, lambda module, out: out.numel() * (module.weight[0].numel() + 1)),
     (nn.LayerNorm, lambda module, out: 2 * out.numel()),
@@ -60,14 +87,9 @@ _COUNTS: tuple[tuple[type[nn.Module], Count], ...] = (
 )
 
 
-def _append(numbers: list[int], count: Count) -> Callable[[Any, Tensor], None]:
-    return lambda module, out: numbers.append(count(module, out))
+def _append_cost(costs: list[int], cost: Cost) -> Callable[[nn.Module, Any, Tensor], None]:
+    return lambda module, inputs, out: costs.append(cost(module, out))
 
 
-@contextmanager
-def _hook(module: nn.Module, after: Callable[[Any, Tensor], None]) -> Iterator[None]:
-    handle = module.register_forward_hook(lambda m, _, out: after(m, out))
-    try:
-        yield
-    finally:
-        handle.remove()
+def _append_length(lengths: list[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    return lambda module, inputs: lengths.append(inputs[0].shape[1])

@@ -1,65 +1,71 @@
-"""Timing of one or two calls in turns, and the statistics of what was timed."""
+"""Interleaved timing of the variants, the statistics of the times, and the search for a batch size."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-FEWEST_PAIRS = 5  # whatever the time budget says: a median of fewer tells nothing
+from ..evaluation.device_memory import free_cached_memory, out_of_memory
+
+FEWEST_PAIRS = 5  # however short the time budget is: a median of fewer means nothing
+LEAST_GAIN = 1.03
+LARGEST_BATCH = 4096
 
 Input = TypeVar("Input")
-Result = TypeVar("Result")
 
 
-class Stopwatch:
-    """Times calls on a device, each alone: a GPU is idle when one begins, and is waited for after it has ended.
+class Interval:
+    """Time of a ``with`` block, on CUDA between two events and without waiting for the GPU.
 
     Args:
-        device: Where the calls compute.
+        device: Where the block computes.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        self._cuda = device.type == "cuda"
 
-    def seconds(self, call: Callable[[], object]) -> float:
-        """Time one call."""
-        return self.timed(call)[0]
+    def __enter__(self) -> "Interval":
+        """Start the clock."""
+        self._start = self._now()
+        return self
 
-    def timed(self, call: Callable[[], Result]) -> tuple[float, Result]:
-        """Time one call in seconds and give its result."""
-        self._wait()
-        seconds, result = self.lap(call)
-        self._wait()
-        return seconds(), result
+    def __exit__(self, *_: object) -> None:
+        """Stop the clock."""
+        self._end = self._now()
 
-    def lap(self, call: Callable[[], Result]) -> tuple[Callable[[], float], Result]:
-        """Time a call within a longer one, on CUDA between two events and without waiting for the GPU.
+    @property
+    def seconds(self) -> float:
+        """Seconds of the block; on CUDA once the device has been synchronized."""
+        return self._start.elapsed_time(self._end) / 1000 if self._cuda else float(self._end - self._start)
 
-        Returns:
-            What gives the seconds, once the longer call has been waited for, and the call's result.
-        """
-        if self.device.type != "cuda":
-            start = time.perf_counter()
-            result = call()
-            seconds = time.perf_counter() - start
-            return lambda: seconds, result
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        result = call()
-        last.record()
-        return lambda: first.elapsed_time(last) / 1000, result
+    def _now(self) -> Any:
+        if not self._cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+
+def time_call(device: torch.device, call: Callable[..., object], *arguments: Any) -> float:
+    """Return the seconds of one call: a GPU is idle when it begins, and is waited for after it."""
+    synchronize(device)
+    with Interval(device) as interval:
+        call(*arguments)
+    synchronize(device)
+    return interval.seconds
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU; return at once on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How often to time: ``pairs`` times, or fewer where ``seconds`` are over, but never below `FEWEST_PAIRS`."""
+    """How often to time: ``pairs`` times, or fewer once ``seconds`` are over, but at least `FEWEST_PAIRS` times."""
 
     pairs: int
     seconds: float
@@ -73,45 +79,79 @@ class Budget:
             yield done
 
 
-def time_in_turns(
-    sides: Sequence[Callable[[Input], object]],
+def time_interleaved(
+    variants: Sequence[Callable[[Input], object]],
     prepare: Callable[[int], Input],
-    stopwatch: Stopwatch,
+    device: torch.device,
     budget: Budget,
 ) -> list[list[float]]:
-    """Time several functions in turns (A B A B ...), so that a drift of the machine meets all of them.
+    """Time several functions alternately (A/B/A/B), so that a drift of the machine affects all of them.
 
     Args:
-        sides: What to time.
-        prepare: Makes the input of a round from its number, untimed; all sides get the same.
-        stopwatch: Times them.
+        variants: The functions.
+        prepare: Returns the input of a round from its number, untimed; all functions get the same.
+        device: Where they compute.
         budget: How often.
 
     Returns:
-        Seconds of every round, one list a side.
+        Seconds of every round, one list per function.
     """
-    seconds: list[list[float]] = [[] for _ in sides]
+    seconds: list[list[float]] = [[] for _ in variants]
     for number in budget.rounds():
-        given = prepare(number)
-        for side, times in zip(sides, seconds, strict=True):
-            times.append(stopwatch.seconds(partial(side, given)))
+        images = prepare(number)
+        for variant, times in zip(variants, seconds, strict=True):
+            times.append(time_call(device, variant, images))
     return seconds
 
 
 def quantiles(values: Sequence[float], *shares: float) -> list[float]:
-    """Give quantiles, interpolated linearly between the sorted values."""
+    """Return quantiles, interpolated linearly between the sorted values."""
     result: list[float] = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor(shares).double()).tolist()
     return result
 
 
 def describe_latency(seconds: Sequence[float]) -> dict[str, Any]:
-    """Give median, quartiles and 95th percentile in milliseconds, and of how many."""
+    """Return median, quartiles and 95th percentile in milliseconds, and the number of values."""
     median, first, third, p95 = (1000 * value for value in quantiles(seconds, 0.5, 0.25, 0.75, 0.95))
     return {"median_ms": median, "q1_ms": first, "q3_ms": third, "p95_ms": p95, "n": len(seconds)}
 
 
-def describe_speedup(unreduced: Sequence[float], reduced: Sequence[float]) -> dict[str, Any]:
-    """Give median, quartiles and range of the ratios within each pair, and how many pairs there are."""
-    ratios = [one / other for one, other in zip(unreduced, reduced, strict=True)]
+def describe_speedup(baseline: Sequence[float], reduced: Sequence[float]) -> dict[str, Any]:
+    """Return median, quartiles and range of the ratios within each pair, and the number of pairs."""
+    ratios = [before / after for before, after in zip(baseline, reduced, strict=True)]
     median, first, third = quantiles(ratios, 0.5, 0.25, 0.75)
     return {"median": median, "q1": first, "q3": third, "min": min(ratios), "max": max(ratios), "pairs": len(ratios)}
+
+
+class BatchChoice(NamedTuple):
+    """A batch size and why it is not larger: ``gain``, ``memory``, ``time``, ``largest`` (or ``given``)."""
+
+    size: int
+    because: str
+
+
+def find_batch_size(seconds: Callable[[int], list[float]], time_left: Callable[[], float]) -> BatchChoice:
+    """Double the batch until no variant gains 3% in images per second, or memory or time runs out.
+
+    Args:
+        seconds: Times a batch of a size, once for each variant.
+        time_left: Returns the seconds that are left for the search.
+
+    Returns:
+        The largest size that was a gain over half of it.
+    """
+    size, rates = 1, [1 / each for each in seconds(1)]
+    while size < LARGEST_BATCH:
+        if time_left() < 4 * sum(size / rate for rate in rates):  # twice the batch, and as long again to measure it
+            return BatchChoice(size, "time")
+        try:
+            doubled = [2 * size / each for each in seconds(2 * size)]
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            free_cached_memory()
+            return BatchChoice(size, "memory")
+        if all(new < LEAST_GAIN * old for new, old in zip(doubled, rates, strict=True)):
+            return BatchChoice(size, "gain")
+        size, rates = 2 * size, doubled
+    return BatchChoice(size, "largest")

@@ -1,8 +1,7 @@
-"""Where the time of an evaluation goes: reading, transfer, windows through the model, and the rest of an image."""
+"""Where the time of an evaluation goes: reading, transfer, the windows' forward passes, and the rest of an image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -12,44 +11,41 @@ from torch import Tensor
 from ..evaluation.inference import SlidingWindow, WindowForward
 from ..models.segmenter.model import Segmenter
 from .crops import Samples
-from .sides import Side, autocast, input_dtype
-from .timing import Stopwatch
+from .timing import Interval, time_call
+from .variants import Variant, autocast, input_dtype
 
 
 @dataclass(frozen=True)
 class ImageTimes:
-    """Seconds of one image's parts."""
+    """Seconds of one image: ``image`` is windows, averaging, upsampling and argmax; ``passes`` the model within it."""
 
     load: float
     transfer: float
-    image: float  # windows, averaging, upsampling, argmax
-    passes: float  # of all windows through the model, within ``image``
+    image: float
+    passes: float
     windows: int
 
 
-def measure_whole_images(
-    samples: Samples, count: int, side: Side, windows: SlidingWindow, stopwatch: Stopwatch
-) -> dict[str, Any]:
-    """Time the parts of an evaluation apart, one after the other, on the first images.
+def measure_whole_images(samples: Samples, count: int, variant: Variant, windows: SlidingWindow) -> dict[str, Any]:
+    """Time the steps of an evaluation separately, one after the other, on the first images.
 
     Args:
-        samples: The data set; every view of an image is labelled, as an evaluation does.
+        samples: The data set; every view of an image is predicted, as in an evaluation.
         count: Number of images.
-        side: The model.
-        windows: Cuts the images into windows and makes the label maps.
-        stopwatch: Times what happens on the device.
+        variant: The model.
+        windows: The sliding-window inference.
 
     Returns:
-        Means per image in milliseconds of reading (``load_ms``), transfer to the device (``transfer_ms``) and labelling
-        (``image_ms``); ``window_ms``, the mean of one window's pass in the evaluation's batches; ``windows_per_image``;
-        and ``model_share``, the windows' part of all of it. An evaluation reads images in other processes meanwhile,
-        so the share it spends in the model is higher where reading takes long.
+        Means per image in milliseconds of reading (``load_ms``), transfer to the device (``transfer_ms``) and
+        prediction (``image_ms``); ``window_ms``, the mean of one window's pass in the batches; ``windows_per_image``;
+        and ``model_share``, the share of the windows' passes in all of it. An evaluation reads images in other
+        processes at the same time, so its model share is higher where reading is slow.
     """
-    times = [time_image(samples, number, side, windows, stopwatch) for number in range(min(count, len(samples)))]
+    times = [time_image(samples, number, variant, windows) for number in range(min(count, len(samples)))]
     load, transfer, image, passes = (
-        1000 * fmean(getattr(one, part) for one in times) for part in ("load", "transfer", "image", "passes")
+        1000 * fmean(getattr(each, step) for each in times) for step in ("load", "transfer", "image", "passes")
     )
-    windows_per_image = fmean(one.windows for one in times)
+    windows_per_image = fmean(each.windows for each in times)
     return {
         "images": len(times),
         "load_ms": load,
@@ -62,16 +58,20 @@ def measure_whole_images(
     }
 
 
-def time_image(samples: Samples, number: int, side: Side, windows: SlidingWindow, stopwatch: Stopwatch) -> ImageTimes:
-    """Time the parts of one image's evaluation; it is labelled once before, to warm up or compile."""
-    load, sample = Stopwatch(torch.device("cpu")).timed(lambda: samples[number])
-    transfer, views = stopwatch.timed(lambda: _to_device(sample, side))
-    with torch.inference_mode(), autocast(side.precision, side.device):
-        windows.predict(side.model, views, sample["size"])
-        forward = TimedWindows(windows.forward, stopwatch)
-        label = partial(replace(windows, forward=forward).predict, side.model, views, sample["size"])
-        image, prediction = stopwatch.timed(label)
-    return ImageTimes(load, transfer, image, sum(lap() for lap in forward.laps), prediction.windows)
+def time_image(samples: Samples, number: int, variant: Variant, windows: SlidingWindow) -> ImageTimes:
+    """Time the steps of one image's evaluation; it is predicted once before, to warm up or compile."""
+    device = variant.device
+    with Interval(torch.device("cpu")) as load:
+        sample = samples[number]
+    views = _to_device(sample, variant)
+    transfer = time_call(device, _to_device, sample, variant)
+    with torch.inference_mode(), autocast(variant.precision, device):
+        prediction = windows.predict(variant.model, views, sample["size"])
+        forward = TimedWindows(windows.forward, device)
+        timed = replace(windows, forward=forward)
+        image = time_call(device, timed.predict, variant.model, views, sample["size"])
+    passes = sum(interval.seconds for interval in forward.intervals)
+    return ImageTimes(load.seconds, transfer, image, passes, prediction.windows)
 
 
 @dataclass
@@ -79,16 +79,17 @@ class TimedWindows:
     """A `WindowForward` that times its calls."""
 
     forward: WindowForward
-    stopwatch: Stopwatch
-    laps: list[Callable[[], float]] = field(default_factory=list)
+    device: torch.device
+    intervals: list[Interval] = field(default_factory=list)
 
     def __call__(self, model: Segmenter, images: Tensor) -> tuple[Tensor, bool | Tensor]:
         """Run the model on windows."""
-        seconds, result = self.stopwatch.lap(partial(self.forward, model, images))
-        self.laps.append(seconds)
+        with Interval(self.device) as interval:
+            result = self.forward(model, images)
+        self.intervals.append(interval)
         return result
 
 
-def _to_device(sample: Mapping[str, Any], side: Side) -> list[tuple[Tensor, bool]]:
-    dtype = input_dtype(side.precision)
-    return [(view["image"].to(side.device, dtype), view["mirrored"]) for view in sample["views"]]
+def _to_device(sample: Mapping[str, Any], variant: Variant) -> list[tuple[Tensor, bool]]:
+    dtype = input_dtype(variant.precision)
+    return [(view["image"].to(variant.device, dtype), view["mirrored"]) for view in sample["views"]]

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pytorch_lightning.cli import LightningArgumentParser
 
+from ..benchmarking.variants import choose_device
 from ..errors import ConfigError
 from ..evaluation.token_maps import token_maps
 from ..files import claim_output, write_atomically
 from ..visualization import draw_token_maps, figure_bytes
 from ..visualization.tokens import Style
-from .benchmark_options import choose_device
 from .settings import EvaluationCLI
 
 TOKENS_FOLDER = "tokens"

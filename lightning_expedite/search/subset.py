@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +12,14 @@ from torch import Tensor
 from ..analysis.counts import ImageCounts
 from ..benchmarking.costs import on_meta
 from ..benchmarking.flops import count_multiply_adds
-from ..benchmarking.sides import Precision, autocast, input_dtype
-from ..cli.benchmark import read_model
-from ..cli.benchmark_options import LIGHTNINGS_SHORT, choose_device
+from ..benchmarking.variants import autocast, choose_device, input_dtype, parse_precision
 from ..cli.settings import EvaluationCLI
 from ..data.samples import Sample
 from ..errors import ConfigError
 from ..evaluation.finite import require_finite
 from ..evaluation.inference import run_windows
 from ..evaluation.metrics import class_counts
+from ..models import load
 from ..reducers import Reducer
 
 _KEPT_BYTES = 2 << 30  # of samples that are read once; what is beyond is read again each time
@@ -60,9 +59,9 @@ class Subset:
         self._data = data.open_dataset()
         self.positions = spread(len(self._data), images)
         self.total = len(self._data)
-        self.precision = read_precision(cli.config.trainer.precision)
+        self.precision = parse_precision(cli.config.trainer.precision)
         self.device = choose_device("cpu" if cli.config.trainer.accelerator == "cpu" else "auto")
-        self.model = read_model(module)
+        self.model = load(module.checkpoint, convention=module.convention, weights_folder=module.weights_folder)
         if data.num_classes != self.model.num_classes:
             raise ConfigError(
                 f"checkpoint {module.checkpoint} predicts {self.model.num_classes} classes, {type(data).__name__} has "
@@ -150,15 +149,3 @@ def spread(total: int, count: int) -> Sequence[int]:
     """Choose ``count`` of ``total`` positions, evenly spread; all where there are not more."""
     count = min(count, total)
     return [(2 * number + 1) * total // (2 * count) for number in range(count)]
-
-
-def read_precision(asked: Any) -> Precision:
-    """Turn a trainer's precision into that of the model here.
-
-    Raises:
-        ConfigError: It is none of those that are known.
-    """
-    name = "32-true" if asked is None else LIGHTNINGS_SHORT.get(str(asked), str(asked))
-    if name not in get_args(Precision):
-        raise ConfigError(f"trainer.precision {asked} cannot be searched with: choose {', '.join(get_args(Precision))}")
-    return cast(Precision, name)
