@@ -1,6 +1,8 @@
 """Small made-up data sets on disk, in the layouts of the real ones."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,16 @@ def save(path: Path, pixels: NDArray[np.uint8], orientation: int | None = None) 
     return path
 
 
-def encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
+def encoded(image, kind: str, **options: object) -> bytes:
+    """The content of a file of an array or a Pillow image."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format=kind)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, format=kind, **options)
     return stream.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def make_ade20k(root: Path, count: int = 3) -> Path:

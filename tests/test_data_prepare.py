@@ -12,8 +12,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from lightning_expedite.data import PascalContext
-from lightning_expedite.data.coco_rle import decode_mask
-from lightning_expedite.data.prepare_pascal_context import CATEGORY_IDS, prepare_pascal_context
+from lightning_expedite.data.prepare_pascal_context import CATEGORY_IDS, decode_mask, prepare_pascal_context
 from lightning_expedite.errors import ConfigError, DataError
 
 HEIGHT, WIDTH = 12, 16

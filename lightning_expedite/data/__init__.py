@@ -46,6 +46,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import_data_sets()
-    file = {"ADE20K": "ade20k", "PascalContext": "pascal_context"}.get(name, name.lower())
-    home = file if file in {module.name for module in iter_modules(__path__)} else "base"
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    base = import_module(f"{__name__}.base")
+    subclasses = base.SegmentationDataModule.__subclasses__()
+    data_sets = {cls.__name__: cls for cls in subclasses if cls.__module__.startswith(f"{__name__}.")}
+    return data_sets[name] if name in data_sets else getattr(base, name)

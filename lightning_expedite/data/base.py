@@ -125,15 +125,8 @@ class SegmentationDataModule(LightningDataModule):
         return self.listed.image(index)
 
     def read_label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read an image's label: ``(H, W)`` uint8, 255 = ignored; ``None`` if there is none, or no such file.
-
-        Raises:
-            DataError: If it is damaged.
-        """
-        source = self.listed
-        if isinstance(source, FileSource) and not source.has_label(index):
-            return None
-        return source.label(index)
+        """Read an image's label: ``(H, W)`` uint8, 255 = ignored; ``None`` if there is none, or no such file."""
+        return self.listed.label(index)
 
     def read_images_from(self, folder: Path) -> None:
         """Read the images below ``folder``, or a single image file, instead of the data set's, without labels."""

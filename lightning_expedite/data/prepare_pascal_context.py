@@ -1,7 +1,7 @@
-"""Turns the distributed PASCAL-Context annotations into label files and lists that ``PascalContext`` reads.
+"""Converts the distributed PASCAL-Context annotations to the label files and lists that ``PascalContext`` reads.
 
-Two distributions are in use, either of them complete: ``trainval_merged.json`` of PASCAL in Detail, with
-run-length encoded masks by category, and ``train.pth`` and ``val.pth``, finished label images by image id.
+Two complete distributions exist: ``trainval_merged.json`` of PASCAL in Detail, with run-length encoded masks by
+category, and ``train.pth`` and ``val.pth``, finished label images by image id.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import json as json_format
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_expedite.data.coco_rle import decode_mask
 from lightning_expedite.data.pascal_context import IMAGES, LABELS, LISTS, voc_root
-from lightning_expedite.data.reading import PILLOW_ERRORS, image_header, size_mismatch
+from lightning_expedite.data.reading import PILLOW_ERRORS, image_header, read_bytes, size_mismatch
 from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.data.sources import first_few
 from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.files import expand_home, require_regular, write_atomically
+from lightning_expedite.files import write_atomically
+from lightning_expedite.user_files import expand_home
 
 SPLITS = ("train", "val")
 JSON_NAME = "trainval_merged.json"
@@ -43,11 +43,7 @@ CATEGORY_IDS = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was prepared, and where.
-
-    ``images`` counts the names of each list; of the label files, ``written`` are new and ``unchanged`` were
-    there.
-    """
+    """Summary of a conversion: images per list, and how many label files are new or were there already."""
 
     output: Path
     images: Mapping[str, int]
@@ -55,7 +51,7 @@ class Prepared:
     unchanged: int
 
 
-# For each split and each image's name what makes its label, ``(H, W)`` uint8.
+# What makes the label ``(H, W)`` uint8 of each image, by split and name.
 _Annotations = dict[str, dict[str, Callable[[], NDArray[np.uint8]]]]
 
 
@@ -68,14 +64,14 @@ def prepare_pascal_context(
 ) -> Prepared:
     """Write ``SegmentationClassContext/*.png`` and ``ImageSets/SegmentationContext/{train,val}.txt``.
 
-    Nothing is written before every image was found; a list appears once all its labels are there. Files of
-    the same content stay as they are, so an interrupted run can simply be repeated.
+    Nothing is written before every image is found, and a list only after all its labels. Files of the same content
+    are kept, so an interrupted conversion can simply be repeated.
 
     Args:
-        root: VOC 2010: the folder with ``JPEGImages``, or the one with ``VOCdevkit/VOC2010``.
-        masks: Folder with ``train.pth`` and ``val.pth``. Only images are unpickled from them, nothing else.
-        json: ``trainval_merged.json``; takes several GiB of memory. Without either, both are looked for in
-            ``root``, the masks first.
+        root: VOC 2010: the folder with ``JPEGImages``, or its parent with ``VOCdevkit/VOC2010``.
+        masks: Folder with ``train.pth`` and ``val.pth``. Only images are unpickled from them.
+        json: ``trainval_merged.json``; takes several GiB of memory. Without either, both are looked for in ``root``,
+            the masks first.
         output: Where to write; by default beside ``JPEGImages``.
         overwrite: Whether label files and lists of other content are replaced.
 
@@ -85,24 +81,30 @@ def prepare_pascal_context(
     """
     voc = voc_root(expand_home(root))
     annotations = _read_annotations(voc, masks, json)
+    existing = {path.stem for path in (voc / IMAGES).glob("*.jpg")}
+    missing = [f"{name}.jpg" for split in SPLITS for name in annotations[split] if name not in existing]
+    if missing:
+        raise DataError(f"{voc / IMAGES}: {len(missing)} annotated images are missing: {first_few(missing)}")
     target = voc if output is None else expand_home(output)
-    for split in SPLITS:
-        _require_images(voc, annotations[split])
     for folder in (target / LABELS, target / LISTS):
         folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for split in SPLITS:
         for name, make_label in annotations[split].items():
-            label = make_label()
-            _require_size(voc / IMAGES / f"{name}.jpg", label)
+            label, image = make_label(), voc / IMAGES / f"{name}.jpg"
+            if label.shape != (size := image_header(image)):
+                raise size_mismatch(image, Size(*label.shape), size)
             written += _write_label(target / LABELS / f"{name}.png", label, overwrite)
-        _write_list(target / LISTS / f"{split}.txt", annotations[split], overwrite)
+        names = "".join(f"{name}\n" for name in sorted(annotations[split])).encode()
+        path = target / LISTS / f"{split}.txt"
+        if path.exists() and path.read_bytes() != names:
+            _require_overwrite(path, overwrite)
+        write_atomically(path, names)
     images = {split: len(annotations[split]) for split in SPLITS}
     return Prepared(target, images, written, sum(images.values()) - written)
 
 
 def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | None) -> _Annotations:
-    """Read whichever distribution is given, else whichever lies in the data set's folder."""
     if masks is not None and json is not None:
         raise ConfigError("masks and json are both given: each has all annotations, choose one")
     if masks is None and json is None:
@@ -116,6 +118,14 @@ def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | No
         return _read_json(expand_home(json))
     folder = expand_home(masks or voc)
     return {split: _read_masks(folder / f"{split}.pth") for split in SPLITS}
+
+
+def _name_of_id(path: Path, image_id: object) -> str:
+    """Return VOC's name of an image: 2008000002 is 2008_000002."""
+    digits = str(image_id)
+    if not re.fullmatch(r"[0-9]{10}", digits):
+        raise DataError(f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again")
+    return f"{digits[:4]}_{digits[4:]}"
 
 
 def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
@@ -136,14 +146,6 @@ def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
     }
 
 
-def _name_of_id(path: Path, image_id: object) -> str:
-    """Return VOC's name of an image: 2008000002 is 2008_000002."""
-    digits = str(image_id)
-    if not re.fullmatch(r"[0-9]{10}", digits):
-        raise DataError(f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again")
-    return f"{digits[:4]}_{digits[4:]}"
-
-
 def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[np.uint8]:
     label = np.asarray(mask)
     if label.ndim != 2 or label.dtype != np.uint8:
@@ -156,9 +158,8 @@ def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[n
 def _read_json(path: Path) -> _Annotations:
     """Read PASCAL in Detail's annotations."""
     try:
-        require_regular(path)
-        content = json_format.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = json_format.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); json must be {JSON_NAME}") from error
     try:
         segments = defaultdict(list)
@@ -193,24 +194,51 @@ def _label_of_segments(
     return label
 
 
-def _require_images(voc: Path, names: Iterable[str]) -> None:
-    existing = {path.stem for path in (voc / IMAGES).glob("*.jpg")}
-    missing = [f"{name}.jpg" for name in names if name not in existing]
-    if missing:
-        raise DataError(f"{voc / IMAGES}: {len(missing)} annotated images are missing: {first_few(missing)}")
+def decode_mask(size: Sequence[int], counts: str | Sequence[int]) -> NDArray[np.bool_]:
+    """Decode a run-length encoded mask of COCO's format to ``(H, W)`` bool.
+
+    Args:
+        size: Height and width in pixels.
+        counts: Lengths of the runs, column by column, zeros first: as numbers or as COCO's string.
+
+    Raises:
+        ValueError: If the runs are damaged or do not fill the mask.
+    """
+    height, width = size
+    runs = _run_lengths(counts) if isinstance(counts, str) else list(counts)
+    if any(not 0 <= run <= height * width for run in runs) or sum(runs) != height * width:
+        raise ValueError(f"runs do not fill {height} x {width} pixels")
+    bits = np.arange(len(runs)) % 2 == 1
+    return np.repeat(bits, runs).reshape(width, height).T
 
 
-def _require_size(image: Path, label: NDArray[np.uint8]) -> None:
-    size = image_header(image)
-    if label.shape != size:
-        raise size_mismatch(image, Size(*label.shape), size)
+def _run_lengths(counts: str) -> list[int]:
+    """Decode COCO's string of run lengths.
+
+    Each number is written in base 32, lowest digit first, one character per digit: 5 bits and a flag for "more to
+    come"; the highest bit of the last digit is the sign. From the fourth on, numbers are differences to the one two
+    places before.
+    """
+    runs: list[int] = []
+    number, shift = 0, 0
+    for digit in (code - ord("0") for code in counts.encode("ascii")):
+        if not 0 <= digit < 64:
+            raise ValueError("the string of runs is damaged")
+        number |= (digit & 0x1F) << shift
+        shift += 5
+        if not digit & 0x20:
+            number -= (1 << shift) if digit & 0x10 else 0
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number, shift = 0, 0
+    if shift:
+        raise ValueError("the string of runs is damaged")
+    return runs
 
 
 def _write_label(path: Path, label: NDArray[np.uint8], overwrite: bool) -> bool:
     """Write a label unless the same is there already; return whether it was written."""
     if path.exists():
-        stored = _stored_label(path)
-        if stored is not None and np.array_equal(stored, label):
+        if _stores(path, label):
             return False
         _require_overwrite(path, overwrite)
     content = io.BytesIO()
@@ -219,20 +247,12 @@ def _write_label(path: Path, label: NDArray[np.uint8], overwrite: bool) -> bool:
     return True
 
 
-def _stored_label(path: Path) -> NDArray[Any] | None:
-    """Return the pixels of a file, ``None`` where they cannot be read."""
+def _stores(path: Path, label: NDArray[np.uint8]) -> bool:
     try:
         with Image.open(path) as stored:
-            return np.asarray(stored)
+            return np.array_equal(np.asarray(stored), label)
     except PILLOW_ERRORS:
-        return None
-
-
-def _write_list(path: Path, names: Iterable[str], overwrite: bool) -> None:
-    content = "".join(f"{name}\n" for name in sorted(names)).encode()
-    if path.exists() and path.read_bytes() != content:
-        _require_overwrite(path, overwrite)
-    write_atomically(path, content)
+        return False
 
 
 def _require_overwrite(path: Path, overwrite: bool) -> None:

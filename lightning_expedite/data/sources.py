@@ -88,15 +88,14 @@ class FileSource:
         """Read an image as ``(H, W, 3)`` uint8 RGB; raises ``DataError`` if it is damaged."""
         return read_image(self.entries[index].image)
 
-    def has_label(self, index: int) -> bool:
-        """Return whether an image has a label whose file exists."""
-        label = self.entries[index].label
-        return label is not None and label.path.exists()
-
     def label(self, index: int) -> NDArray[np.uint8] | None:
-        """Read a label as ``(H, W)`` uint8 class indices; raises ``DataError`` if it is damaged."""
+        """Read a label as ``(H, W)`` uint8 class indices, ``None`` if there is no such file.
+
+        Raises:
+            DataError: If it is damaged.
+        """
         label = self.entries[index].label
-        return None if label is None else read_label(*label)
+        return read_label(*label) if label is not None and label.path.exists() else None
 
     def read(self, index: int, labels: bool) -> Contents:
         """Read an image and, if ``labels``, its label; raises ``DataError`` if a file is missing or damaged."""
