@@ -31,7 +31,7 @@ def save(path: Path, pixels: NDArray[np.uint8], orientation: int | None = None) 
     return path
 
 
-def encoded(image, kind: str, **options: object) -> bytes:
+def encoded(image, kind: str = "PNG", **options: object) -> bytes:
     """The content of a file of an array or a Pillow image."""
     stream = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(stream, format=kind, **options)
@@ -41,6 +41,13 @@ def encoded(image, kind: str, **options: object) -> bytes:
 def chunk(kind: bytes, content: bytes) -> bytes:
     """A chunk of a PNG file."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2) -> bytes:
+    """A PNG file of rows, each with its filter's byte."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 1))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
 def make_ade20k(root: Path, count: int = 3) -> Path:

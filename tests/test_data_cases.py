@@ -2,14 +2,13 @@
 
 import json
 import os
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from conftest import SHARED, needs_shared
-from data_files import EXIF_ORIENTATION, chunk, class_map, encoded, make_folder, make_pascal_context, picture, save
+from data_files import EXIF_ORIENTATION, chunk, class_map, encoded, make_folder, make_pascal_context, picture, png, save
 from PIL import Image
 
 from lightning_expedite.data import Demo, Folder, PascalContext, reading
@@ -175,11 +174,8 @@ def test_images_beyond_pillows_limit_are_read_up_to_ours(tmp_path, monkeypatch):
         read_image(path)
 
 
-def test_two_hundred_million_pixels(tmp_path):
-    header = (20_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])  # one bit a pixel
-    rows = zlib.compress(bytes(10_000 * 2501), 1)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+def test_two_hundred_million_pixels_have_a_size(tmp_path):
+    (tmp_path / "huge.png").write_bytes(png(20_000, 10_000, bytes(10_000 * 2501), depth=1, colour=0))
     assert image_header(tmp_path / "huge.png") == (10_000, 20_000)
 
 

@@ -1,6 +1,5 @@
 import re
 
-import numpy as np
 import pytest
 from data_files import (
     class_map,
@@ -101,23 +100,6 @@ def test_scoring_without_any_labels(tmp_path):
         Folder(images, classes=["a"]).setup("test")
 
 
-@pytest.mark.promise("bad-lists")
-def test_listed_image_that_does_not_exist(tmp_path):
-    make_pascal_context(tmp_path)
-    (tmp_path / "JPEGImages/2008_000007.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 image files are missing: .*2008_000007.jpg"):
-        PascalContext(tmp_path).setup("test")
-
-
-@pytest.mark.promise("bad-lists")
-@pytest.mark.parametrize("name", ["../2009_000001", "/etc/passwd", "a/../../b", "..\\b"])
-def test_listed_name_that_leaves_the_folder(tmp_path, name):
-    make_pascal_context(tmp_path)
-    (tmp_path / "ImageSets/SegmentationContext/val.txt").write_text(f"2008_000002\n{name}\n")
-    with pytest.raises(DataError, match=r"val.txt, line 2: .* is not a name within JPEGImages"):
-        PascalContext(tmp_path).setup("test")
-
-
 def test_pascal_context_before_preparation(tmp_path):
     save(tmp_path / "JPEGImages/2008_000002.jpg", picture())
     with pytest.raises(
@@ -126,37 +108,12 @@ def test_pascal_context_before_preparation(tmp_path):
         PascalContext(tmp_path).setup("test")
 
 
-@pytest.mark.promise("bad-lists")
-def test_two_images_of_one_name(tmp_path):
-    make_folder(tmp_path)
-    save(tmp_path / "images/b.jpg", picture())
-    with pytest.raises(DataError, match=r"1 names stand for several images: b \(b.jpg, b.png\)"):
-        folder(tmp_path).setup("test")
-
-
 @pytest.mark.promise("bad-images")
 @pytest.mark.parametrize("kind", ["image", "label"])
 def test_empty_file_is_found_at_once(tmp_path, kind):
     make_folder(tmp_path)
     (tmp_path / f"{kind}s/b.png").write_bytes(b"")
     with pytest.raises(DataError, match=rf"1 of 3 {kind} files are empty: .*{kind}s/b.png"):
-        folder(tmp_path).setup("test")
-
-
-@pytest.mark.promise("bad-images")
-@pytest.mark.parametrize("kind", ["image", "label"])
-def test_file_that_is_no_image_is_found_at_once(tmp_path, kind):
-    make_folder(tmp_path)
-    (tmp_path / f"{kind}s/b.png").write_bytes(b"<html>404</html>")
-    with pytest.raises(DataError, match=rf"{kind}s/b.png: not a readable {kind}"):
-        folder(tmp_path).setup("test")
-
-
-@pytest.mark.promise("bad-labels")
-def test_label_of_another_size_is_found_at_once(tmp_path):
-    make_folder(tmp_path)
-    save(tmp_path / "labels/b.png", class_map(16, 12))
-    with pytest.raises(DataError, match=r"labels/b.png: the label is 12 x 16 pixels, its image 16 x 12"):
         folder(tmp_path).setup("test")
 
 
@@ -170,64 +127,11 @@ def test_label_of_another_size_is_found_when_read(tmp_path):
         list(data.test_dataloader())
 
 
-@pytest.mark.promise("bad-labels")
-def test_coloured_labels_are_found_at_once(tmp_path):
-    make_folder(tmp_path)
-    save(tmp_path / "labels/b.png", picture())
-    with pytest.raises(DataError, match=r"labels/b.png: the label has 3 channels"):
-        folder(tmp_path).setup("test")
-    with pytest.raises(DataError, match=r"labels/b.png: the label has 3 channels"):
-        read_label(tmp_path / "labels/b.png", label_table(3))
-
-
-@pytest.mark.promise("bad-labels")
-@pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 3), (np.uint8, 254), (np.uint16, 300), (np.int32, -2)])
-def test_label_values_that_are_no_class(tmp_path, dtype, value):
-    make_folder(tmp_path)
-    path = (tmp_path / "labels/b.png").with_suffix(".tif" if dtype == np.int32 else ".png")
-    pixels = class_map(classes=3).astype(dtype)
-    pixels[3, 4] = value
-    save(path, pixels)
-    with pytest.raises(DataError, match=rf"labels/b.*: label values {value} are no class"):
-        read_label(path, label_table(3))
-
-
-@pytest.mark.promise("bad-labels")
-def test_label_values_are_checked_while_running(tmp_path):
-    make_folder(tmp_path)
-    save(tmp_path / "labels/nested/deep/a.png", class_map(classes=9))
-    with pytest.raises(DataError, match=r"deep/a.png: label values 3, 4, 5, 6, 7, 8 are no class"):
-        run(folder(tmp_path))
-
-
-@pytest.mark.promise("bad-images")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_truncated_images(tmp_path, kind, share):
-    content = encoded(picture(64, 64), kind)
-    path = tmp_path / f"cut.{kind.lower()}"
-    path.write_bytes(content)
-    assert read_image(path).shape == (64, 64, 3)
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match=rf"cut.{kind.lower()}"):
-        read_image(path)
-
-
 @pytest.mark.promise("bad-images")
 def test_bytes_after_the_end_of_an_image_are_fine(tmp_path):
     path = tmp_path / "long.jpg"
     path.write_bytes(encoded(picture(), "JPEG") + b"\0" * 200)
     assert read_image(path).shape == (12, 16, 3)
-
-
-@pytest.mark.promise("bad-labels")
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_truncated_labels(tmp_path, share):
-    content = encoded(class_map(64, 64), "PNG")
-    path = tmp_path / "cut.png"
-    path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match=r"cut.png: not a readable label"):
-        read_label(path, label_table(3))
 
 
 @pytest.mark.promise("bad-images")
@@ -268,12 +172,6 @@ def test_errors_in_worker_processes_keep_their_kind_and_message(tmp_path):
 def test_settings_out_of_range(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=message):
         Folder(tmp_path, **{"classes": ["a"], **settings})
-
-
-@pytest.mark.promise("bad-lists")
-def test_class_file_that_does_not_exist(tmp_path):
-    with pytest.raises(DataError, match=r"classes.txt: cannot be read"):
-        Folder(tmp_path, classes=tmp_path / "classes.txt")
 
 
 @pytest.mark.promise("bad-configs")

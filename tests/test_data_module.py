@@ -20,15 +20,9 @@ from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.protocol import Protocol
 
 
-def attach(data, protocol=None, world_size=1, rank=0):
-    """Give a data module what it asks of a trainer."""
-    data.trainer = SimpleNamespace(
-        lightning_module=SimpleNamespace(protocol=protocol) if protocol else None,
-        world_size=world_size,
-        global_rank=rank,
-        accelerator=None,
-    )
-    data.num_workers = 0
+def prepared(data, protocol=None):
+    """A data module with the protocol of a model, ready to be read in this process."""
+    data.protocol, data.num_workers = protocol, 0
     data.setup("test")
     return data
 
@@ -56,14 +50,14 @@ def view_size(data):
     ],
 )
 def test_sizes_come_from_arguments_then_the_model_then_the_files(tmp_path, settings, protocol, expected):
-    data = attach(ADE20K(make_ade20k(tmp_path), **settings), protocol)
+    data = prepared(ADE20K(make_ade20k(tmp_path), **settings), protocol)
     assert view_size(data) == expected
     assert first(data)["label"].shape == first(data)["size"] == (12, 16)
 
 
 @pytest.mark.parametrize(("settings", "expected"), [({}, (12, 16)), ({"short_side": 36}, (36, 48))])
 def test_images_evaluated_as_stored_ignore_the_models_sizes(tmp_path, settings, expected):
-    data = attach(CamVid(make_camvid(tmp_path), **settings), Protocol(short_side=24))
+    data = prepared(CamVid(make_camvid(tmp_path), **settings), Protocol(short_side=24))
     assert view_size(data) == expected
 
 
@@ -73,7 +67,7 @@ def test_default_limit_of_the_long_side(tmp_path, data_set, factor):
     make(tmp_path)
     for path in [*tmp_path.rglob("*.jpg"), *tmp_path.rglob("*.png")]:
         save(path, picture(10, 100) if path.suffix == ".jpg" else np.zeros((10, 100), np.uint8))
-    assert view_size(attach(data_set(tmp_path, short_side=20))) == {4: (8, 80), 8: (16, 160)}[factor]
+    assert view_size(prepared(data_set(tmp_path, short_side=20))) == {4: (8, 80), 8: (16, 160)}[factor]
 
 
 @pytest.mark.parametrize(
@@ -82,29 +76,28 @@ def test_default_limit_of_the_long_side(tmp_path, data_set, factor):
 )
 def test_normalisation_comes_from_the_argument_then_the_model(tmp_path, argument, protocol, expected):
     data = CamVid(make_camvid(tmp_path), normalization=argument)
-    attach(data, Protocol(normalization=protocol) if protocol else None)
+    prepared(data, Protocol(normalization=protocol) if protocol else None)
     assert torch.equal(first(data)["views"][0]["image"], view_image(picture(), (12, 16), False, expected))
 
 
 def test_another_model_may_change_the_size(tmp_path):
-    data = attach(ADE20K(make_ade20k(tmp_path)), Protocol(short_side=24))
+    data = prepared(ADE20K(make_ade20k(tmp_path)), Protocol(short_side=24))
     assert view_size(data) == (24, 32)
-    assert view_size(attach(data, Protocol(short_side=36))) == (36, 48)
+    assert view_size(prepared(data, Protocol(short_side=36))) == (36, 48)
 
 
-def test_long_side_alone_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="give short_side as well"):
-        ADE20K(make_ade20k(tmp_path), long_side=100).setup("test")
-
-
-def test_long_side_below_short_side_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="long_side 10 is below short_side 20"):
-        ADE20K(make_ade20k(tmp_path), short_side=20, long_side=10).setup("test")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"long_side": 100}, "give short_side as well"), ({"short_side": 20, "long_side": 10}, "long_side 10 is below")],
+)
+def test_sides_that_contradict_each_other_are_refused(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ADE20K(make_ade20k(tmp_path), **settings).setup("test")
 
 
 def test_views_of_several_scales_each_with_its_mirror(tmp_path):
     scales = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    data = attach(CamVid(make_camvid(tmp_path), scales=scales, mirror=True))
+    data = prepared(CamVid(make_camvid(tmp_path), scales=scales, mirror=True))
     views = first(data)["views"]
     assert [view["mirrored"] for view in views] == [False, True] * 6
     sizes = [tuple(view["image"].shape[1:]) for view in views]
@@ -115,7 +108,7 @@ def test_views_of_several_scales_each_with_its_mirror(tmp_path):
 
 
 def test_scales_multiply_the_limits(tmp_path):
-    data = attach(ADE20K(make_ade20k(tmp_path), short_side=25, scales=[0.5, 1.0]))
+    data = prepared(ADE20K(make_ade20k(tmp_path), short_side=25, scales=[0.5, 1.0]))
     assert [tuple(view["image"].shape[1:]) for view in first(data)["views"]] == [(12, 16), (25, 33)]
 
 
@@ -139,7 +132,8 @@ def test_processes_share_the_images(tmp_path):
     make_camvid(tmp_path, count=5)
     found = []
     for rank in range(3):
-        data = attach(CamVid(tmp_path), world_size=3, rank=rank)
+        data = prepared(CamVid(tmp_path))
+        data.trainer = SimpleNamespace(world_size=3, global_rank=rank, accelerator=None)
         found += [sample["index"] for batch in data.test_dataloader() for sample in batch]
     assert found == [0, 3, 1, 4, 2]
 

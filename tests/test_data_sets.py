@@ -11,10 +11,8 @@ from data_files import (
     picture,
     save,
 )
-from PIL import Image
 
 from lightning_expedite.data import ADE20K, CamVid, Cityscapes, Demo, Folder, PascalContext
-from lightning_expedite.data.reading import read_image
 
 CITYSCAPES_TRAIN_IDS = {
     **{7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9},
@@ -125,45 +123,6 @@ def test_folder_ignores_further_values_and_shifts_labels_that_start_at_one(tmp_p
     assert plain["label"].tolist() == [[0, 1, 2, 255, 255]]
     (shifted,) = samples(Folder(classes=["a", "b"], reduce_zero_label=True, **arguments))
     assert shifted["label"].tolist() == [[255, 0, 1, 255, 255]]
-
-
-def test_palette_labels_give_their_indices(tmp_path):
-    images, labels = make_folder(tmp_path)
-    stored = Image.fromarray(class_map(classes=3))
-    stored.putpalette([9, 9, 9, 200, 0, 0, 0, 200, 0])
-    stored.save(labels / "b.png")
-    found = samples(Folder(images, labels, ["a", "b", "c"]))
-    np.testing.assert_array_equal(found[0]["label"].numpy(), class_map(classes=3))
-
-
-def test_labels_of_other_bit_depths(tmp_path):
-    images, labels = make_folder(tmp_path)
-    Image.fromarray(class_map(classes=3).astype(np.uint16)).save(labels / "b.png")
-    Image.fromarray(class_map(classes=2).astype(bool)).save(labels / "with.dot.png")
-    found = samples(Folder(images, labels, ["a", "b", "c"]))
-    np.testing.assert_array_equal(found[0]["label"].numpy(), class_map(classes=3))
-    np.testing.assert_array_equal(found[2]["label"].numpy(), class_map(classes=2))
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    upright = np.zeros((20, 10, 3), np.uint8)
-    upright[:10] = 255
-    save(tmp_path / "images/a.png", picture(4, 4))
-    save(tmp_path / "images/turned.jpg", np.rot90(upright), orientation=6)
-    save(tmp_path / "labels/a.png", class_map(4, 4))
-    save(tmp_path / "labels/turned.png", class_map(20, 10))
-    turned = samples(Folder(tmp_path / "images", tmp_path / "labels", ["a", "b", "c"]))[1]
-    assert turned["size"] == (20, 10)
-    np.testing.assert_allclose(turned["views"][0]["image"].numpy()[:, :8], 1, atol=0.1)
-    np.testing.assert_allclose(turned["views"][0]["image"].numpy()[:, 12:], -1, atol=0.1)
-
-
-def test_grey_and_transparent_images_become_rgb(tmp_path):
-    grey = class_map(classes=256)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
-    Image.fromarray(np.dstack([picture(), grey])).save(tmp_path / "transparent.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "transparent.png"), picture())
 
 
 def test_demo():

@@ -7,7 +7,6 @@ import torch
 
 from lightning_expedite import load_segmenter
 from lightning_expedite.data import Demo
-from lightning_expedite.data.scenes import TRAINING, VALIDATION
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.evaluation.metrics import SegmentationScores
 from lightning_expedite.models.segmenter import read_protocol
@@ -46,11 +45,6 @@ def test_the_model_is_the_size_it_may_be() -> None:
     model = load_segmenter("demo")
     assert (model.architecture.depth, model.architecture.grid) == (DEPTH, (SIDE, SIDE))
     assert 2 * sum(parameter.numel() for parameter in model.parameters()) <= 8e6  # bytes in float16
-
-
-def test_validation_and_training_scenes_are_disjoint() -> None:
-    assert len(VALIDATION) >= 64
-    assert not set(VALIDATION) & set(TRAINING)
 
 
 @pytest.mark.parametrize("count", [8, pytest.param(None, marks=pytest.mark.slow)], ids=["some", "all"])

@@ -2,16 +2,15 @@
 
 import io
 import struct
-import zlib
 
 import cv2
 import numpy as np
 import pytest
-from data_files import EXIF_ORIENTATION, encoded, picture
-from fuzzing import EMPTY, PLACES, YCBCR, examples, one
+from data_files import EXIF_ORIENTATION, chunk, encoded, picture, png
+from fuzzing import EMPTY, PLACES, YCBCR, examples
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lightning_expedite.data.reading import image_header, read_image, rgb_pixels
 from lightning_expedite.errors import DataError
@@ -26,22 +25,6 @@ SMOOTH = np.kron(picture(3, 4, seed=1), np.ones((8, 8, 1), np.uint8))
 SHADES = PIXELS[..., 1]
 DEEP = np.random.default_rng(2).integers(0, 1 << 16, (24, 32, 4), dtype=np.uint16)
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-
-
-def stored(image, kind, **options):
-    stream = io.BytesIO()
-    image.save(stream, format=kind, **options)
-    return stream.getvalue()
-
-
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png(width, height, rows, depth=8, colour=2, before=b"", end=b"IEND"):
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + body + (chunk(end, b"") if end else b"")
 
 
 def grey(values):
@@ -85,60 +68,32 @@ def refuses(tmp_path):
     return check
 
 
-TURNS = (
-    lambda pixels: pixels,
-    lambda pixels: pixels[:, ::-1],
-    lambda pixels: pixels[::-1, ::-1],
-    lambda pixels: pixels[::-1],
-    lambda pixels: pixels.transpose(1, 0, 2),
-    lambda pixels: np.rot90(pixels, -1),
-    lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
-    lambda pixels: np.rot90(pixels),
-)
-
-
-@one
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_a_turned_image_is_read_upright(reads, tmp_path, kind, orientation):
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = orientation
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
-    told = {"tiffinfo": {EXIF_ORIENTATION: orientation}} if kind == "TIFF" else {"exif": exif}
-    content = stored(Image.fromarray(SMOOTH), kind, **options, **told)
-    pixels = reads(content).astype(int)
-    assert np.abs(pixels - TURNS[orientation - 1](SMOOTH)).max() <= (3 if kind == "JPEG" else 0)
-    assert np.array_equal(pixels, in_rgb(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))))
-
-
-@one
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_an_orientation_that_is_none_turns_nothing(reads, kind, orientation):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    content = stored(PICTURE, kind, exif=exif)
+    content = encoded(PICTURE, kind, exif=exif)
     assert np.array_equal(reads(content), in_rgb(Image.open(io.BytesIO(content))))
 
 
-@one
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*" * 50]
 )
 def test_damaged_exif_turns_nothing(reads, exif):
-    content = stored(PICTURE, "PNG", exif=exif)
+    content = encoded(PICTURE, "PNG", exif=exif)
     assert np.array_equal(reads(content), PIXELS)
 
 
 FORMS = {
-    "grey": (lambda kind: stored(Image.fromarray(SHADES), kind), ("PNG", "BMP", "TIFF"), grey(SHADES)),
+    "grey": (lambda kind: encoded(Image.fromarray(SHADES), kind), ("PNG", "BMP", "TIFF"), grey(SHADES)),
     "grey with alpha": (
-        lambda kind: stored(Image.merge("LA", [Image.fromarray(SHADES)] * 2), kind),
+        lambda kind: encoded(Image.merge("LA", [Image.fromarray(SHADES)] * 2), kind),
         ("PNG", "TIFF"),
         grey(SHADES),
     ),
     "alpha": (
-        lambda kind: stored(
+        lambda kind: encoded(
             Image.fromarray(np.dstack([PIXELS, SHADES])),
             kind,
             **({"lossless": True, "exact": True} if kind == "WEBP" else {}),
@@ -147,22 +102,22 @@ FORMS = {
         PIXELS,
     ),
     "nothing but alpha 0": (
-        lambda kind: stored(Image.fromarray(np.dstack([PIXELS, np.zeros_like(SHADES)])), kind),
+        lambda kind: encoded(Image.fromarray(np.dstack([PIXELS, np.zeros_like(SHADES)])), kind),
         ("PNG", "TIFF"),
         PIXELS,
     ),
     "a transparent colour": (
-        lambda kind: stored(PICTURE, kind, transparency=tuple(PIXELS[0, 0].tolist())),
+        lambda kind: encoded(PICTURE, kind, transparency=tuple(PIXELS[0, 0].tolist())),
         ("PNG",),
         PIXELS,
     ),
     "a transparent grey": (
-        lambda kind: stored(Image.fromarray(SHADES), kind, transparency=int(SHADES[0, 0])),
+        lambda kind: encoded(Image.fromarray(SHADES), kind, transparency=int(SHADES[0, 0])),
         ("PNG",),
         grey(SHADES),
     ),
     "16 bits of grey": (
-        lambda kind: stored(Image.fromarray(DEEP[..., 0]), kind),
+        lambda kind: encoded(Image.fromarray(DEEP[..., 0]), kind),
         ("PNG", "TIFF"),
         grey((DEEP[..., 0] >> 8).astype(np.uint8)),
     ),
@@ -177,17 +132,17 @@ FORMS = {
         (DEEP[..., :3] >> 8).astype(np.uint8),
     ),
     "black and white": (
-        lambda kind: stored(Image.fromarray(SHADES > 127), kind),
+        lambda kind: encoded(Image.fromarray(SHADES > 127), kind),
         ("PNG", "BMP", "TIFF"),
         grey(np.where(SHADES > 127, 255, 0).astype(np.uint8)),
     ),
     "several pages": (
-        lambda kind: stored(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", (9, 9))]),
+        lambda kind: encoded(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", (9, 9))]),
         ("TIFF",),
         PIXELS,
     ),
     "several frames": (
-        lambda kind: stored(
+        lambda kind: encoded(
             PICTURE,
             kind,
             save_all=True,
@@ -197,96 +152,71 @@ FORMS = {
         ("PNG", "WEBP"),
         PIXELS,
     ),
-    "CMYK": (lambda kind: stored(PICTURE.convert("CMYK"), kind), ("TIFF",), in_rgb(PICTURE.convert("CMYK"))),
+    "CMYK": (lambda kind: encoded(PICTURE.convert("CMYK"), kind), ("TIFF",), in_rgb(PICTURE.convert("CMYK"))),
 }
 
 
-@one
 @pytest.mark.parametrize(("form", "kind"), [(form, kind) for form in FORMS for kind in FORMS[form][1]])
 def test_an_unusual_form_is_read_right(reads, form, kind):
     store, _, expected = FORMS[form]
     assert np.array_equal(reads(store(kind)), expected)
 
 
-@one
 @pytest.mark.parametrize("colours", [2, 3, 4, 16, 200, 256])
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 def test_a_palette_gives_its_colours(reads, kind, colours):
     image = PICTURE.quantize(colours)
-    assert np.array_equal(reads(stored(image, kind)), in_rgb(image))
+    assert np.array_equal(reads(encoded(image, kind)), in_rgb(image))
 
 
-@one
 @pytest.mark.parametrize("transparency", [0, bytes(range(16)), b"\0" * 16], ids=["one", "graded", "all"])
 def test_a_palette_keeps_its_colours_where_they_are_transparent(reads, transparency):
     image = PICTURE.quantize(16)
-    assert np.array_equal(reads(stored(image, "PNG", transparency=transparency)), in_rgb(image))
+    assert np.array_equal(reads(encoded(image, "PNG", transparency=transparency)), in_rgb(image))
 
 
-@one
 @pytest.mark.parametrize("quality", [50, 90, 100])
 @pytest.mark.parametrize("mode", ["CMYK", "L", "RGB"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_is_read_as_another_decoder_reads_it(reads, mode, quality, progressive):
-    content = stored(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=quality, progressive=progressive)
+    content = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", quality=quality, progressive=progressive)
     other = in_rgb(Image.open(io.BytesIO(content)))
     assert np.abs(reads(content).astype(int) - other).max() <= (1 if mode == "CMYK" else 0)
 
 
-@one
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
 def test_a_tiff_of_every_lossless_compression(reads, compression):
-    assert np.array_equal(reads(stored(PICTURE, "TIFF", compression=compression)), PIXELS)
+    assert np.array_equal(reads(encoded(PICTURE, "TIFF", compression=compression)), PIXELS)
 
 
-@one
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (2, 3), (1, 2)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_smallest_and_the_narrowest(reads, kind, size):
     pixels = picture(*size)
-    content = stored(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    content = encoded(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {}))
     expected = in_rgb(Image.open(io.BytesIO(content))) if kind == "JPEG" else pixels
     assert np.array_equal(reads(content), expected)
 
 
-@one
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_twenty_megapixels(reads, kind):
-    pixels = np.zeros((4000, 5000, 3), np.uint8)
-    pixels[2000:, 2496:] = (255, 128, 0)
-    content = cv2.imencode(".jpg" if kind == "JPEG" else ".png", pixels[..., ::-1])[1].tobytes()
-    assert np.abs(reads(content)[::160, ::160].astype(int) - pixels[::160, ::160]).max() <= (2 if kind == "JPEG" else 0)
-
-
-@one
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["image.jpg", "image.bmp"])
 def test_the_content_counts_and_not_the_suffix(reads, kind, name):
-    content = stored(PICTURE, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    content = encoded(PICTURE, kind, **({"lossless": True} if kind == "WEBP" else {}))
     assert np.array_equal(reads(content, name), in_rgb(Image.open(io.BytesIO(content))))
-
-
-@one
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 0.9, 0.97])
-def test_a_file_cut_short(refuses, kind, share):
-    content = encoded(picture(64, 64), kind)
-    refuses(content[: int(len(content) * share)])
 
 
 @given(share=st.floats(0, 0.99), kind=st.sampled_from(KINDS), size=st.sampled_from([(8, 8), (33, 20), (100, 70)]))
 @few_examples
-def test_a_file_cut_anywhere(refuses, bad_inputs, share, kind, size):
+def test_a_file_cut_anywhere(refuses, share, kind, size):
     content = encoded(picture(*size), kind)
     length = int(len(content) * share)
     refuses(content[:length])
-    bad_inputs.add((kind, size, length))
 
 
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), mode=st.sampled_from(["RGB", "L", "P", "RGBA"]))
 @few_examples
-def test_a_flipped_bit_of_a_png_is_noticed_or_harmless(tmp_path, refuses, bad_inputs, at, bit, mode):
-    whole = stored(PICTURE.convert(mode), "PNG")
+def test_a_flipped_bit_of_a_png_is_noticed_or_harmless(tmp_path, refuses, at, bit, mode):
+    whole = encoded(PICTURE.convert(mode), "PNG")
     content = bytearray(whole)
     place = int(at * len(content))
     content[place] ^= 1 << bit
@@ -294,7 +224,6 @@ def test_a_flipped_bit_of_a_png_is_noticed_or_harmless(tmp_path, refuses, bad_in
     path.write_bytes(whole)
     expected = read_image(path)
     path.write_bytes(content)
-    bad_inputs.add((mode, place, bit))
     try:
         pixels = read_image(path)
     except DataError:
@@ -308,9 +237,8 @@ def test_a_flipped_bit_of_a_png_is_noticed_or_harmless(tmp_path, refuses, bad_in
     start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"RIFF", b"BM"]),
 )
 @few_examples
-def test_random_bytes_are_no_image(refuses, bad_inputs, start, content):
+def test_random_bytes_are_no_image(refuses, start, content):
     refuses(start + content)
-    bad_inputs.add(start + content)
 
 
 ROWS = bytes(24 * (1 + 96))
@@ -337,15 +265,15 @@ BAD = {
     + chunk(b"IDAT", b"garbage")
     + chunk(b"IEND", b""),
     "an unknown filter": png(32, 24, b"\x09" * len(ROWS)),
-    "floating-point samples": stored(Image.fromarray(SHADES.astype(np.float32)), "TIFF"),
-    "32-bit samples": stored(Image.fromarray(SHADES.astype(np.int32)), "TIFF"),
-    "Lab colours": stored(Image.merge("LAB", PICTURE.split()), "TIFF"),
-    "an icon": stored(PICTURE, "ICO"),
-    "a Targa file": stored(PICTURE, "TGA"),
-    "a PDF": stored(PICTURE, "PDF"),
-    "PostScript": stored(PICTURE, "EPS"),
+    "floating-point samples": encoded(Image.fromarray(SHADES.astype(np.float32)), "TIFF"),
+    "32-bit samples": encoded(Image.fromarray(SHADES.astype(np.int32)), "TIFF"),
+    "Lab colours": encoded(Image.merge("LAB", PICTURE.split()), "TIFF"),
+    "an icon": encoded(PICTURE, "ICO"),
+    "a Targa file": encoded(PICTURE, "TGA"),
+    "a PDF": encoded(PICTURE, "PDF"),
+    "PostScript": encoded(PICTURE, "EPS"),
     "a JPEG's marks alone": b"\xff\xd8\xff\xd9",
-    "half a JPEG with an end": stored(PICTURE, "JPEG")[:620] + b"\xff\xd9",
+    "half a JPEG with an end": encoded(PICTURE, "JPEG")[:620] + b"\xff\xd9",
     "a bitmap of negative size": b"BM"
     + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, -32, -24, 1, 24, 0, 0, 0, 0, 0, 0),
     "a bitmap of 2 billion columns": b"BM"
@@ -353,7 +281,6 @@ BAD = {
 }
 
 
-@one
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_whole_image(refuses, kind):
     refuses(BAD[kind])
@@ -368,7 +295,6 @@ def test_predict_ends_with_one_line(fails, config, tmp_path, kind):
     assert f"{folder}/image.png" in message
 
 
-@one
 @pytest.mark.parametrize("place", PLACES | EMPTY)
 def test_something_else_in_the_place_of_an_image(fails, config, tmp_path, place):
     folder = tmp_path / "pictures"
@@ -380,9 +306,8 @@ def test_something_else_in_the_place_of_an_image(fails, config, tmp_path, place)
     assert str(folder) in message
 
 
-@one
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_a_pillow_image_is_read_as_its_file_is(reads, mode):
     image = Image.fromarray(DEEP[..., 0]) if mode == "I;16" else PICTURE.convert(mode)
-    content = stored(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG", **(YCBCR if mode == "YCbCr" else {}))
+    content = encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG", **(YCBCR if mode == "YCbCr" else {}))
     assert np.abs(rgb_pixels(image).astype(int) - reads(content)).max() <= (2 if mode == "YCbCr" else 0)
