@@ -6,10 +6,13 @@ import random
 
 import pytest
 import torch
+from data_files import make_camvid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed
+from torch.utils.data import DistributedSampler
 
+from lightning_expedite.data import CamVid
 from lightning_expedite.data.dataset import PLACEHOLDER, ShardedSampler
 from lightning_expedite.evaluation import Prediction, SegmenterModule
 from lightning_expedite.evaluation.metrics import SegmentationScores
@@ -44,6 +47,19 @@ def test_every_image_that_is_not_finished_goes_to_one_process(drawn):
         assert share == sorted(share)
         assert PLACEHOLDER not in share or share == [PLACEHOLDER]
     assert max(map(len, shares)) - min(len(share) for share in shares if share) <= 1
+
+
+def test_an_idle_process_reads_the_first_image_as_a_placeholder_with_its_label(tmp_path):
+    """Lightning replaces samplers that are not distributed, and shuffles by epoch those that are."""
+    dataset = CamVid(make_camvid(tmp_path)).open_dataset()
+    sampler = ShardedSampler(dataset, num_replicas=3, rank=2)
+    sampler.set_epoch(1)
+    assert isinstance(sampler, DistributedSampler)
+    assert list(sampler) == [PLACEHOLDER]
+    placeholder, first = dataset[PLACEHOLDER], dataset[0]
+    assert placeholder["index"] == -1
+    assert placeholder["name"] == first["name"]
+    assert torch.equal(placeholder["label"], first["label"])
 
 
 # --- Their counts, summed by real process groups -----------------------------------------------------
@@ -150,10 +166,9 @@ def alone():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize("work", [divide, split_anyhow])
 @pytest.mark.parametrize("processes", PROCESSES)
-def test_counts_and_rows_are_those_of_one_process(processes, work, alone, tmp_path, figure):
+def test_counts_and_rows_are_those_of_one_process(processes, work, alone, tmp_path):
     expected = [alone[images] for images in IMAGES for _ in (BATCHES if work is divide else (2,))]
     for found in in_processes(work, processes, tmp_path):
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
             assert one == other
-    figure("divisions of images compared", len(expected))

@@ -27,7 +27,7 @@ class PredictionCLI(EvaluationCLI):
         """Add what to predict on and what to write."""
         add_resume(parser)
         parser.add_argument(
-            "--images", type=str | None, default=None, help="folder of images instead of the data set's"
+            "--images", type=str | None, default=None, help="folder of images, or one image, instead of the data set"
         )
         parser.add_argument("--overlay", action="store_true", help="also write coloured overlays")
         parser.add_argument("--compare", action="store_true", help="also draw labels without and with the reducer")
