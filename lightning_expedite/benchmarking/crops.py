@@ -1,7 +1,7 @@
 """Real crops to measure with: what content-adaptive reducers do depends on the image."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -9,20 +9,11 @@ from torch import Tensor
 
 from ..errors import DataError
 
+if TYPE_CHECKING:
+    from ..data.dataset import SampleDataset
+
 MOST_CROPS = 64  # kept in memory; larger batches repeat them
 _MOST_IMAGES = 512  # searched for a crop of the requested size
-
-
-class Samples(Protocol):
-    """A data set of samples, each with ``views`` whose ``image`` is ``(3, h, w)`` and normalised."""
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def __getitem__(self, position: int, /) -> Mapping[str, Any]:
-        """Read a sample."""
-        ...
 
 
 def require_content(images: Tensor) -> Tensor:
@@ -73,7 +64,7 @@ class CropSource:
         DataError: All images are constant.
     """
 
-    def __init__(self, samples: Samples, size: tuple[int, int], enlarge: bool) -> None:
+    def __init__(self, samples: "SampleDataset", size: tuple[int, int], enlarge: bool) -> None:
         self._unread = _usable_crops(samples, size, enlarge)
         crops = []
         for crop in self._unread:
@@ -102,7 +93,7 @@ class CropSource:
         return len(self._crops)
 
 
-def _usable_crops(samples: Samples, size: tuple[int, int], enlarge: bool) -> Iterator[Tensor]:
+def _usable_crops(samples: "SampleDataset", size: tuple[int, int], enlarge: bool) -> Iterator[Tensor]:
     for position in range(min(len(samples), _MOST_IMAGES)):
         image: Tensor = samples[position]["views"][0]["image"]
         crop = central_crop(cover(image, size) if enlarge else image, size)

@@ -1,32 +1,21 @@
 """Where the time of an evaluation goes: reading, transfer, the windows' forward passes, and the rest of an image."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from statistics import fmean
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from ..evaluation.inference import SlidingWindow, WindowForward
-from ..models.segmenter.model import Segmenter
-from .crops import Samples
-from .timing import Interval, time_call
+from ..evaluation.inference import SlidingWindow
+from .timing import Interval, synchronize
 from .variants import Variant, autocast, input_dtype
 
-
-@dataclass(frozen=True)
-class ImageTimes:
-    """Seconds of one image: ``image`` is windows, averaging, upsampling and argmax; ``passes`` the model within it."""
-
-    load: float
-    transfer: float
-    image: float
-    passes: float
-    windows: int
+if TYPE_CHECKING:
+    from ..data.dataset import SampleDataset
 
 
-def measure_whole_images(samples: Samples, count: int, variant: Variant, windows: SlidingWindow) -> dict[str, Any]:
+def measure_whole_images(
+    samples: "SampleDataset", count: int, variant: Variant, windows: SlidingWindow
+) -> dict[str, Any]:
     """Time the steps of an evaluation separately, one after the other, on the first images.
 
     Args:
@@ -41,55 +30,39 @@ def measure_whole_images(samples: Samples, count: int, variant: Variant, windows
         and ``model_share``, the share of the windows' passes in all of it. An evaluation reads images in other
         processes at the same time, so its model share is higher where reading is slow.
     """
-    times = [time_image(samples, number, variant, windows) for number in range(min(count, len(samples)))]
-    load, transfer, image, passes = (
-        1000 * fmean(getattr(each, step) for each in times) for step in ("load", "transfer", "image", "passes")
-    )
-    windows_per_image = fmean(each.windows for each in times)
+    images = min(count, len(samples))
+    totals: Counter[str] = Counter()
+    for number in range(images):
+        totals.update(time_image(samples, number, variant, windows))
+    whole = totals["load"] + totals["transfer"] + totals["image"]
     return {
-        "images": len(times),
-        "load_ms": load,
-        "transfer_ms": transfer,
-        "image_ms": image,
-        "window_ms": passes / windows_per_image,
-        "windows_per_image": windows_per_image,
+        "images": images,
+        **{f"{step}_ms": 1000 * totals[step] / images for step in ("load", "transfer", "image")},
+        "window_ms": 1000 * totals["windows"] / totals["number of windows"],
+        "windows_per_image": totals["number of windows"] / images,
         "window_batch_size": windows.batch_size,
-        "model_share": passes / (load + transfer + image),
+        "model_share": totals["windows"] / whole,
     }
 
 
-def time_image(samples: Samples, number: int, variant: Variant, windows: SlidingWindow) -> ImageTimes:
-    """Time the steps of one image's evaluation; it is predicted once before, to warm up or compile."""
-    device = variant.device
+def time_image(samples: "SampleDataset", number: int, variant: Variant, windows: SlidingWindow) -> dict[str, float]:
+    """Return the seconds of the steps of one image; it is predicted once before, to warm up or compile."""
+    device, dtype = variant.device, input_dtype(variant.precision)
+    intervals: dict[str, Interval] = {}
+
+    def stage(name: str) -> Interval:
+        return intervals.setdefault(name, Interval(device))
+
     with Interval(torch.device("cpu")) as load:
         sample = samples[number]
-    views = _to_device(sample, variant)
-    transfer = time_call(device, _to_device, sample, variant)
-    with torch.inference_mode(), autocast(variant.precision, device):
-        prediction = windows.predict(variant.model, views, sample["size"])
-        forward = TimedWindows(windows.forward, device)
-        timed = replace(windows, forward=forward)
-        image = time_call(device, timed.predict, variant.model, views, sample["size"])
-    passes = sum(interval.seconds for interval in forward.intervals)
-    return ImageTimes(load.seconds, transfer, image, passes, prediction.windows)
-
-
-@dataclass
-class TimedWindows:
-    """A `WindowForward` that times its calls."""
-
-    forward: WindowForward
-    device: torch.device
-    intervals: list[Interval] = field(default_factory=list)
-
-    def __call__(self, model: Segmenter, images: Tensor) -> tuple[Tensor, bool | Tensor]:
-        """Run the model on windows."""
-        with Interval(self.device) as interval:
-            result = self.forward(model, images)
-        self.intervals.append(interval)
-        return result
-
-
-def _to_device(sample: Mapping[str, Any], variant: Variant) -> list[tuple[Tensor, bool]]:
-    dtype = input_dtype(variant.precision)
-    return [(view["image"].to(variant.device, dtype), view["mirrored"]) for view in sample["views"]]
+    size = (sample["size"][0], sample["size"][1])
+    for _ in range(2):
+        intervals.clear()
+        synchronize(device)
+        with stage("transfer"):
+            views = [(view["image"].to(device, dtype), view["mirrored"]) for view in sample["views"]]
+        with torch.inference_mode(), autocast(variant.precision, device), stage("image"):
+            prediction = windows.predict(variant.model, views, size, stage)
+        synchronize(device)
+    seconds = {name: interval.seconds for name, interval in intervals.items()}
+    return {**seconds, "load": load.seconds, "number of windows": prediction.windows}

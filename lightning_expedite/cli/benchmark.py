@@ -12,12 +12,12 @@ import yaml
 from rich.console import Console
 
 from ..benchmarking import CropSource, compare, untrained_segmenter
-from ..benchmarking.crops import Samples
 from ..benchmarking.kernels import describe_kernels
 from ..benchmarking.tables import benchmark_csv, benchmark_table
 from ..benchmarking.variants import Variant, forget_compiled
 from ..benchmarking.whole_images import measure_whole_images
 from ..data.base import SegmentationDataModule
+from ..data.dataset import SampleDataset
 from ..data.demo import Demo
 from ..errors import CheckpointError, DataError, ExpediteError
 from ..evaluation.compiling import CompiledWindows, one_graph
@@ -199,7 +199,7 @@ class Input:
     """The data that a row is measured with."""
 
     name: str
-    samples: Samples
+    samples: SampleDataset
     crops: CropSource
     notes: list[str] = field(default_factory=list)
 
@@ -223,10 +223,10 @@ def choose_input(cli: BenchmarkCLI, options: Options, window: tuple[int, int]) -
     return Input(type(data).__name__, samples, CropSource(samples, size, enlarge=options.input_size is not None))
 
 
-def open_data(data: SegmentationDataModule, module: Any) -> Samples:
+def open_data(data: SegmentationDataModule, module: Any) -> SampleDataset:
     """Return a data set's samples, with labels where there are any, resized as in an evaluation."""
     data.protocol = module.protocol
     try:
-        return cast(Samples, data.open_dataset())
+        return data.open_dataset()
     except DataError:
-        return cast(Samples, data.open_dataset(labels=False))
+        return data.open_dataset(labels=False)
