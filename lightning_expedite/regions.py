@@ -6,7 +6,7 @@ import torch
 
 
 def region(name: str) -> AbstractContextManager[object]:
-    """Give a context that names what runs inside it in a PyTorch profile; nearly free where nobody profiles.
+    """Return a context that labels its content in a PyTorch profile, and costs next to nothing without a profiler.
 
     Args:
         name: Such as ``embed``, ``block 3``, ``cluster: assign`` or ``decoder``.

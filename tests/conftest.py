@@ -118,8 +118,8 @@ def fails(run):
         assert "Traceback" not in out + err
         errors = [line for line in err.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1
-        assert usage or err.splitlines()[-1] == errors[0]
-        return " ".join(err[err.index("error: ") :].split()) if usage else errors[0]
+        assert err.splitlines()[-1] == errors[0]
+        return errors[0]
 
     return check
 

@@ -1,12 +1,11 @@
 """The command line from end to end on a small data set."""
 
+import glob
 import importlib.metadata
 import json
 import re
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,19 @@ import torch
 import yaml
 from data_files import picture, save
 from PIL import Image
+from processes import process_environment
 from reference import DATA
+from setuptools.config.setupcfg import read_configuration
 from small_run import CLASSES, SIZES, make_config
 
+import lightning_expedite
 from lightning_expedite import __version__
-from lightning_expedite.cli import SUBCOMMANDS
+from lightning_expedite.cli import SUBCOMMANDS, main
 from lightning_expedite.evaluation.metrics import SegmentationScores
-from lightning_expedite.reducers import EViT, Reducer, Reduction
+from lightning_expedite.reducers import EViT, Reducer, Reduction, ToMe
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "lightning_expedite"
 
 
 class Halving(Reducer):
@@ -60,45 +63,128 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
 
 
-# --- Without torch -----------------------------------------------------------------------------------
+# --- Help, and what the package offers ---------------------------------------------------------------
+
+LIGHT = """
+import sys
+import lightning_expedite
+from lightning_expedite.cli import main
+main({words})
+print("heavy:", sorted({{"torch", "pytorch_lightning", "timm", "numpy", "cv2", "jsonargparse"}} & set(sys.modules)))
+"""
 
 
-def test_help_is_there_at_once_and_does_not_import_torch():
-    command = [sys.executable, "-m", "lightning_expedite", "--help"]
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        seconds.append(time.perf_counter() - start)
-    for name in SUBCOMMANDS:
-        assert re.search(rf"^  {name} +\w", answer.stdout, re.MULTILINE)
-    assert statistics.median(seconds) < 1.5
-    program = (
-        "import sys; from lightning_expedite.cli import main; main(['--help']);"
-        "heavy = {'torch', 'pytorch_lightning', 'timm', 'numpy', 'jsonargparse', 'cv2'} & set(sys.modules);"
-        "print('heavy:', sorted(heavy))"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert answer.stdout.splitlines()[-1] == "heavy: []"
+@pytest.mark.parametrize(("words", "heavy"), [(["--help"], []), (["convert", "--checkpont", "x"], ["jsonargparse"])])
+def test_help_and_mistakes_do_not_wait_for_torch(words, heavy):
+    answer = subprocess.run([sys.executable, "-c", LIGHT.format(words=words)], capture_output=True, text=True, cwd=ROOT)
+    assert answer.stdout.splitlines()[-1] == f"heavy: {heavy}"
+    assert answer.returncode == 0
 
 
 def test_version_and_help(run):
     assert run("--version") == (0, f"{__version__}\n", "")
     status, out, _ = run("--help")
-    assert (status, out.splitlines()[0]) == (0, "usage: python -m lightning_expedite SUBCOMMAND [options]")
+    assert (status, out.splitlines()[0]) == (0, "usage: lightning-expedite COMMAND [options]")
+    for name in SUBCOMMANDS:
+        assert re.search(rf"^  {name} +\w", out, re.MULTILINE)
     assert run()[0] == 2
-    for name in ("test", "predict", "convert", "report", "prepare"):
+    for name in ("convert", "report", "prepare", "completion"):
         status, out, _ = run(name, "--help")
         assert status == 0
-        assert out.startswith(f"usage: python -m lightning_expedite {name} ")
+        assert out.startswith(f"usage: lightning-expedite {name} ")
 
 
-def test_an_unknown_subcommand(run):
-    assert run("evaluate") == (
-        2,
-        "",
-        f"error: 'evaluate' is no subcommand; there are {', '.join(SUBCOMMANDS)}\n",
+def test_help_of_test_begins_with_its_own_options_and_has_none_of_training(run):
+    status, out, _ = run("test", "--help")
+    assert status == 0
+    places = [
+        out.index(option) for option in ("--config", "--output", "--resume", "--model.checkpoint", "--trainer.dev")
+    ]
+    assert places == sorted(places)
+    assert not re.search(r"--trainer\.(max_epochs|gradient_clip_val|limit_train_batches|accumulate_grad_batches)", out)
+    assert len(out.splitlines()) < 400
+
+
+def test_an_unknown_command(run):
+    names = ", ".join(SUBCOMMANDS)
+    assert run("tset") == (2, "", f"error: 'tset' is not a command (did you mean test?); the commands are {names}\n")
+    assert run("qqq") == (2, "", f"error: 'qqq' is not a command; the commands are {names}\n")
+
+
+def test_the_console_script_is_the_command_line():
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="lightning-expedite")
+    assert script.load() is main
+
+
+def test_the_package_lists_its_public_names():
+    names = dir(lightning_expedite)
+    assert {"load", "with_reducer", "segment", "export", "visualization", "ToMe", "TokenClustering"} <= set(names)
+    assert lightning_expedite.ToMe is ToMe
+    for name in lightning_expedite.__all__:
+        assert name in names
+        if name != "pictures":
+            assert getattr(lightning_expedite, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        lightning_expedite.lod  # noqa: B018
+
+
+# --- Configs of the package --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["configs/demo_ours.yaml", "demo_ours", "configs/demo_ours"])
+def test_configs_of_the_package_are_found_outside_the_checkout(run, tmp_path, name):
+    status, out, _ = run("test", "--config", name, "--print_config")
+    assert status == 0
+    assert yaml.safe_load(out)["model"]["reducer"]["init_args"]["clusters"] == [8, 8]
+    assert yaml.safe_load(out)["data"]["class_path"].endswith("Demo")  # from parts/demo.yaml, its base
+
+
+def test_a_file_in_the_current_folder_comes_before_the_package(run, tmp_path):
+    (tmp_path / "demo_none").write_text("{model: {checkpoint: demo, stride: 16}, data: {class_path: Demo}}")
+    status, out, _ = run("test", "--config", "demo_none", "--print_config")
+    assert status == 0
+    assert yaml.safe_load(out)["model"]["stride"] == 16
+
+
+def test_the_configs_are_package_data():
+    data = read_configuration(ROOT / "setup.cfg")["options"]["package_data"]["lightning_expedite"]
+    # As setuptools looks for them; unlike pathlib it follows links.
+    paths = (path for pattern in data for path in glob.glob(str(PACKAGE / pattern), recursive=True))  # noqa: PTH207
+    found = {Path(path).name for path in paths}
+    assert {path.name for path in (ROOT / "configs").rglob("*.yaml")} <= found
+
+
+# --- Terminals and limits ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_names_outside_the_encoding_of_the_terminal(config, tmp_path, encoding):
+    classes = ["sky", "Straße", "\u6a39", "road", "door"]
+    (tmp_path / "classes.txt").write_text("\n".join(classes), encoding="utf-8")
+    words = ["test", "--config", str(config), "--data.classes", "classes.txt", "--output", "out"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "lightning_expedite", *words],
+        capture_output=True,
+        cwd=tmp_path,
+        env=process_environment(PYTHONIOENCODING=encoding),
     )
+    assert answer.returncode == 0, answer.stderr.decode()
+    shown = answer.stdout.decode(encoding)
+    assert "sky" in shown
+    assert "\\u6a39" in shown
+    assert [row["name"] for row in results_of(tmp_path / "out")["per_class"]] == classes
+
+
+def test_too_few_open_files_are_named(config, tmp_path):
+    command = f"ulimit -n 64; exec {sys.executable} -m lightning_expedite test --config {config} --data.num_workers 12"
+    answer = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=process_environment()
+    )
+    if answer.returncode == 0:  # nothing is wrong with 64 where they suffice
+        return
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines()[-1].startswith("error: too many open files")
+    assert "Traceback" not in answer.stderr
 
 
 # --- test --------------------------------------------------------------------------------------------
@@ -185,6 +271,13 @@ def test_part_of_a_data_set_is_marked_as_incomplete(run, config, tmp_path):
     assert "INCOMPLETE" in out
     results = results_of(tmp_path / "out")
     assert (results["images"], results["images_total"], results["complete"]) == (3, 4, False)
+
+
+def test_barebones_gives_the_same_counts(run, config, tmp_path):
+    assert run("test", "--config", config, "--output", tmp_path / "usual")[0] == 0
+    words = ("--trainer.barebones", "true", "--output", tmp_path / "bare")
+    assert run("test", "--config", config, *words)[0] == 0
+    assert rows_of(tmp_path / "bare") == rows_of(tmp_path / "usual")
 
 
 def test_results_are_not_replaced_unasked(fails, run, config, tmp_path):

@@ -24,9 +24,10 @@ def refuses(fails, config, tmp_path):
     def check(content, *words):
         path = tmp_path / "more.yaml"
         path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
-        message = fails("test", "--config", config, "--config", path, "--output", tmp_path / "out", usage=True)
+        message = fails("test", "--config", config, "--config", path, "--output", tmp_path / "out")
         for word in words:
             assert word in message
+        assert len(message) < 2100
         assert not (tmp_path / "out/results.json").exists()
         return message
 
@@ -75,7 +76,7 @@ WRONG_TYPES = {
     "model.window_batch_size": [None, "4x", 2.5, []],
     "model.convention": ["seed", 3, ["mmseg"], True, ""],
     "model.checkpoint": [None, 3, ["a"], {"a": 1}],
-    "model.pack_weights": ["perhaps", 3, None, []],
+    "model.pack_weights": ["perhaps", 3, []],
     "model.compile": ["fastest", 3, []],
     "model.reducer": [
         "Nothing",
@@ -286,7 +287,7 @@ def test_something_else_in_the_place_of_a_file(fails, config, tmp_path, place, o
     ids=str,
 )
 def test_words_that_make_no_sense(fails, config, words):
-    fails("test", "--config", config, *words, usage=True)
+    fails("test", "--config", config, *words)
 
 
 GRIDS = {

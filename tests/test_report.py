@@ -144,8 +144,8 @@ def test_a_report_that_is_there_is_replaced_only_when_asked(run, fails, tmp_path
     [
         (("nowhere",), "nowhere does not exist"),
         ((".",), "no result in ."),
-        ((), "the following arguments are required: PATH"),
-        ((".", "--outptu", "x"), "unrecognized arguments: --outptu"),
+        ((), "the following arguments are required: paths"),
+        ((".", "--outptu", "x"), "unknown option --outptu (did you mean --output?)"),
     ],
 )
 def test_mistakes_end_with_one_line(fails, words, part):

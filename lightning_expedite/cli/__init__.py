@@ -1,6 +1,8 @@
-"""The command line: finds the subcommand and leaves the rest to its module."""
+"""The command line: finds the command and leaves the rest to its module."""
 
+import difflib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -8,17 +10,17 @@ from ..errors import fail, message_for
 from ..version import __version__
 
 SUBCOMMANDS = {
-    "test": "evaluate a model on a data set: scores, per-image counts, results.json",
-    "benchmark": "time models with their reducers against the same models without: latency, throughput, memory, FLOPs",
-    "sweep": "test and benchmark a model with every point of a grid of reducers and settings",
-    "report": "compare any number of results: tables, pictures and a page with scores, speeds and what is worth it",
-    "recommend": "say which measured setting to use for a goal, and how sure that is; search for better ones",
-    "predict": "write label maps, and coloured pictures if wanted, of a data set or a folder of images",
-    "visualize": "draw which patches share a token, layer by layer, over the images",
-    "export": "write a model's window forward with its reducer as a torch.export or ONNX file, checked on real crops",
-    "convert": "turn a checkpoint of any layout into safetensors and variant.yml",
+    "test": "evaluate a model on a labelled data set: mIoU, per-class scores, pixel counts of every image",
+    "benchmark": "time models with a reducer against their baselines: latency, throughput, memory, FLOPs",
+    "sweep": "test and benchmark every point of a grid of reducers and settings",
+    "report": "compare any number of results: tables, Pareto fronts and one page",
+    "recommend": "choose a setting for a goal, with a confidence; search for better ones",
+    "predict": "write the label maps of a data set or of a folder of images",
+    "visualize": "draw which patches share a token, layer by layer",
+    "export": "write a model with its reducer as a torch.export or ONNX file, checked against the model",
+    "convert": "convert a checkpoint of any known layout to safetensors and variant.yml",
     "prepare": "bring a data set's distributed annotations into the layout that is read here",
-    "completion": "print a script for bash or zsh that completes subcommands, options and values",
+    "completion": "print a completion script for bash or zsh",
 }
 
 
@@ -29,8 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0, or 2 after an error that the user can mend.
+        The exit status: 0, or 2 after an error that the user can fix.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # class and file names may have no form in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -39,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in SUBCOMMANDS:
-        return fail(f"{words[0]!r} is no subcommand; there are {', '.join(SUBCOMMANDS)}")
+        guesses = difflib.get_close_matches(words[0].lower(), SUBCOMMANDS, n=1)
+        hint = f" (did you mean {guesses[0]}?)" if guesses else ""
+        return fail(f"{words[0]!r} is not a command{hint}; the commands are {', '.join(SUBCOMMANDS)}")
     try:
         # Only here: torch and Lightning take seconds to import, and --help needs neither.
-        run = importlib.import_module(f"lightning_expedite.cli.{words[0]}").run
-        status: int = run(words[1:])
+        status: int = importlib.import_module(f".{words[0]}", __name__).run(words[1:])
     except Exception as error:
         message = message_for(error)
         if message is None:
@@ -53,18 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Give the help text of the program."""
+    """Return the help text of the program."""
     lines = [f"  {name:<11}{text}" for name, text in SUBCOMMANDS.items()]
     return "\n".join(
         (
-            "usage: python -m lightning_expedite SUBCOMMAND [options]",
+            "usage: lightning-expedite COMMAND [options]",
             "",
-            "Measures what token reduction does to a trained Segmenter: to its scores and its speed, on your data.",
+            "Measures what token reduction costs and saves in a ViT segmentation model: mIoU and time, on your data.",
             "",
-            "subcommands:",
+            "commands:",
             *lines,
             "",
-            "python -m lightning_expedite SUBCOMMAND --help lists a subcommand's options.",
-            "First try: python -m lightning_expedite test --config configs/demo_ours.yaml",
+            "lightning-expedite COMMAND --help lists the options of a command.",
+            "First try: lightning-expedite test --config configs/demo_ours.yaml",
         )
     )

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import OutputError
-from ..models.segmenter import convert_checkpoint
-from ..models.segmenter.config import WEIGHTS_FILE
-from ..models.segmenter.weights import VARIANT_FILE
-from .plain import run_function
+from .parser import Parser
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command's options."""
+    return Parser.of_function("convert", convert)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Convert a checkpoint."""
-    return run_function(convert, arguments, "convert")
+    convert(**make_parser().parse_args(list(arguments)).as_dict())
+    return 0
 
 
 def convert(
@@ -22,14 +25,19 @@ def convert(
     dtype: Literal["float32", "float16", "bfloat16"] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Turn a checkpoint of any layout into model.safetensors and variant.yml.
+    """Convert a checkpoint of any known layout to model.safetensors and variant.yml.
 
     Args:
         checkpoint: A file or folder of any known layout, or the name of known weights.
         output: Folder to write to.
         dtype: Type of the stored weights; as loaded (float32) by default.
-        overwrite: Replace a model that is there already.
+        overwrite: Replace an existing model.
     """
+    # Only here: --help need not wait for torch.
+    from ..models.segmenter import convert_checkpoint
+    from ..models.segmenter.config import WEIGHTS_FILE
+    from ..models.segmenter.weights import VARIANT_FILE
+
     for name in (WEIGHTS_FILE, VARIANT_FILE):
         if (output / name).exists() and not overwrite:
             raise OutputError(f"{output / name} exists already; give --overwrite or another --output")

@@ -1,28 +1,18 @@
 """``report``: compare any number of results."""
 
-import argparse
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from ..errors import ConfigError
 from ..files import claim_output, write_atomically
+from .parser import Parser
 
 MADE_FILES = re.compile(r"(front_(latency|throughput|speedup|gflops|memory)|per_class)(_\d+)?\.(png|svg|csv)")
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of the command line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `ConfigError`."""
-        raise ConfigError(f"report: {message}; python -m lightning_expedite report --help lists the options")
-
-
 def run(arguments: Sequence[str]) -> int:
     """Read the results, write the report and say where it is."""
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_args(list(arguments))
     # Only here: pictures and pages take a moment to import, and --help needs neither.
     from ..analysis.report import PAGE_FILE, make_report, report_files
 
@@ -49,12 +39,9 @@ def remove_others(output: Path, files: Iterable[str]) -> None:
 
 def make_parser() -> Parser:
     """Make the parser of the subcommand's options."""
-    parser = Parser(
-        prog="python -m lightning_expedite report",
-        description="Compare any number of results: tables, Pareto fronts, gains and losses per class, and one page.",
-    )
+    parser = Parser("report", "Compare any number of results: tables, Pareto fronts, gains per class, and one page.")
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="results.json, benchmark.json or folders that hold them")
+    add("paths", nargs="+", type=Path, help="results.json, benchmark.json or folders that hold them")
     add("--output", type=Path, default=Path("runs/report"), help="folder to write to (runs/report)")
     add("--overwrite", action="store_true", help="replace a report that is there already")
     return parser

@@ -1,4 +1,4 @@
-"""Values that the parser lets through and no run can work with."""
+"""Values that jsonargparse lets through although no run can work with them."""
 
 import importlib
 import inspect
@@ -12,16 +12,17 @@ _SEEDS = 1 << 32
 
 
 def check_values(config: Any) -> None:
-    """Check what jsonargparse does not.
-
-    Args:
-        config: All settings, as the parser of ``test`` and ``predict`` gives them.
+    """Check parsed settings.
 
     Raises:
-        ConfigError: A setting is null that has to have a value, the seed is out of its range, or the output is empty.
+        ConfigError: A required setting is null, the seed is out of range, or the output is empty.
     """
-    for place, kind, values in _parts(config):
-        _require_given(place, kind, values)
+    for place, kind, values in _classes(config):
+        for parameter in _parameters(kind):
+            annotation = str(parameter.annotation)  # a string in modules with postponed annotations
+            optional = parameter.annotation is parameter.empty or "None" in annotation or "Optional[" in annotation
+            if parameter.name in values and values[parameter.name] is None and not optional:
+                raise ConfigError(f"{place}.{parameter.name} is null: give a value, or leave the setting out")
     seed = config.seed_everything
     if isinstance(seed, int) and not 0 <= seed < _SEEDS:
         raise ConfigError(f"seed_everything is {seed}: it must lie between 0 and {_SEEDS - 1}")
@@ -29,24 +30,17 @@ def check_values(config: Any) -> None:
         raise ConfigError("--output is empty: give a folder, or leave the option out")
 
 
-def _parts(config: Any) -> Iterator[tuple[str, type, dict[str, Any]]]:
-    """Give model, data and reducer: place in the config, class and settings."""
+def _classes(config: Any) -> Iterator[tuple[str, type, dict[str, Any]]]:
+    """Return model, data and reducer: key in the config, class and settings."""
     yield "model", SegmenterModule, vars(config.model)
-    for place, chosen in (("data", config.data), ("model.reducer", config.model.reducer)):
+    for key, chosen in (("data", config.data), ("model.reducer", config.model.reducer)):
         if chosen is not None:
             module, _, name = chosen.class_path.rpartition(".")
             settings = chosen.get("init_args")
-            yield place, getattr(importlib.import_module(module), name), vars(settings) if settings else {}
+            yield key, getattr(importlib.import_module(module), name), vars(settings) if settings else {}
 
 
-def _require_given(place: str, kind: type, values: dict[str, Any]) -> None:
-    """Refuse null, which the parser takes for any setting, where the setting's type has none."""
+def _parameters(kind: type) -> Iterator[inspect.Parameter]:
     for owner in kind.__mro__[:-1]:
-        if "__init__" not in vars(owner):
-            continue
-        for name, parameter in inspect.signature(owner).parameters.items():
-            kind_of_value = str(parameter.annotation)  # a text in modules that put off their annotations
-            untyped = parameter.annotation is parameter.empty
-            may_be_none = untyped or "None" in kind_of_value or "Optional[" in kind_of_value
-            if name in values and values[name] is None and not may_be_none:
-                raise ConfigError(f"{place}.{name} is null: give a value, or leave the setting out")
+        if "__init__" in vars(owner):
+            yield from inspect.signature(owner).parameters.values()
