@@ -1,10 +1,10 @@
-"""Measure what settings that should not matter to the scores change all the same, and what they change not.
+"""Measure how much settings that should not affect the scores change them.
 
     python benchmarks/determinism.py --output benchmarks/results/determinism.json
 
-labels the same images with the same models again and again: once more, with other numbers of windows at once and of
-threads, with another precision, and compiled, one change at a time. It counts the pixels that
-get another label and computes the mIoU of each. ``--quick`` uses two images, and leaves compilation out, to try it.
+predicts the same images with the same models repeatedly, with other window batches, numbers of threads and precisions,
+and compiled, one change at a time. It counts the pixels with another prediction and computes each mIoU.
+``--quick`` uses two images and does not compile.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class Settings:
 
 
 def comparisons(quick: bool) -> Iterator[tuple[str, Settings, Settings]]:
-    """Give names of changes, and the settings before and after."""
+    """Return names of changes, with the settings before and after."""
     for precision in ("32-true", "bf16-true"):
         base = Settings(precision=precision)
         yield f"{precision}: once more", base, base
@@ -59,14 +59,14 @@ def comparisons(quick: bool) -> Iterator[tuple[str, Settings, Settings]]:
 
 
 def reducer_of(config: str) -> Reducer | None:
-    """Make the reducer that a demo config names."""
+    """Return the reducer of a demo config."""
     content = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text(encoding="utf-8"))
     given = content.get("model", {}).get("reducer")
     return getattr(reducers, given["class_path"])(**given["init_args"]) if given else None
 
 
 def read_scenes(count: int) -> list[Sample]:
-    """Draw the first scenes of the bundled data set."""
+    """Return the first scenes of the bundled data set."""
     data = Demo(count=count, num_workers=0)
     data.setup("test")
     return [batch[0] for batch in data.test_dataloader()]
@@ -74,7 +74,7 @@ def read_scenes(count: int) -> list[Sample]:
 
 @torch.inference_mode()
 def label(config: str, settings: Settings, samples: Sequence[Sample]) -> list[Tensor]:
-    """Label images ``(H, W)`` with a demo config's model and reducer."""
+    """Predict label maps ``(H, W)`` with a demo config's model and reducer."""
     torch.set_num_threads(settings.threads)
     model = load_segmenter("demo", reducer=reducer_of(config))
     dtype = torch.bfloat16 if settings.precision == "bf16-true" else torch.float32
@@ -97,7 +97,7 @@ def label(config: str, settings: Settings, samples: Sequence[Sample]) -> list[Te
 
 
 def miou(labels: Sequence[Tensor], samples: Sequence[Sample]) -> float:
-    """Score label maps, in percent."""
+    """Return the mIoU of label maps in percent."""
     scores = SegmentationScores(len(Demo().classes))
     for one, sample in zip(labels, samples, strict=True):
         assert sample["label"] is not None
@@ -106,7 +106,7 @@ def miou(labels: Sequence[Tensor], samples: Sequence[Sample]) -> float:
 
 
 def compare(config: str, samples: Sequence[Sample], quick: bool) -> Iterator[dict[str, Any]]:
-    """Measure all changes on one config; the settings that several have in common are run once."""
+    """Measure all changes on one config; settings shared by several are run once."""
     done: dict[Settings, list[Tensor]] = {}
     for name, before, after in comparisons(quick):
         if before not in done:
@@ -127,12 +127,12 @@ def compare(config: str, samples: Sequence[Sample], quick: bool) -> Iterator[dic
 
 
 def environment() -> Mapping[str, Any]:
-    """Say where this runs."""
+    """Return device, version and commit."""
     return {"device": processor(), "torch": torch.__version__, "commit": source_commit()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write; gives the exit status."""
+    """Measure and write the results; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON file")
     parser.add_argument("--only", nargs="+", default=CONFIGS, choices=CONFIGS, help="demo configs, instead of all")

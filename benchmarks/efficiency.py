@@ -1,4 +1,4 @@
-"""What a results file of ``benchmarks/rows.py`` says, beside the published rows: figures of each row, and a table.
+"""Figures and table of a results file of ``benchmarks/rows.py``, beside the published rows.
 
 All numbers come from the results file and from ``tests/data/published.json``.
 """
@@ -12,7 +12,7 @@ from rows import PUBLISHED, config_of
 
 
 class Method(NamedTuple):
-    """A reducer's class: its name, the efficiency it should reach, and how it is drawn."""
+    """A reducer's class: its name, target efficiency and marker."""
 
     name: str
     target: float | None
@@ -26,13 +26,13 @@ METHODS = (
     Method("ToMe", 0.85, "#009E73", "^"),
     Method("ACT", None, "#CC79A7", "D"),
 )
-LEAST_SPEEDUP = 1.0  # of every method: a reducer that slows the model down is of no use
+LEAST_SPEEDUP = 1.0  # of every method
 DATA_SETS = {"ade": "ADE20K", "city": "Cityscapes", "pcontext": "PASCAL-Context", "demo": "Demo scenes"}
 SIGN = "†"
 
 
 class Published(NamedTuple):
-    """What is published for a row."""
+    """Published figures of a row."""
 
     ratio: float
     speedup: float
@@ -50,7 +50,7 @@ class Point:
     panel: str  # data set and window
     method: Method
     setting: str
-    gflops: tuple[float, float]  # unreduced, reduced
+    gflops: tuple[float, float]  # baseline, reduced
     ms: tuple[float, float]  # per image
     speedup: dict[str, Any]  # as the results have it: median, quartiles, range, pairs
     batch: int
@@ -78,7 +78,7 @@ class Point:
 
 
 class View(NamedTuple):
-    """Rows at one batch size, or at the batch that was found best for each."""
+    """Rows at one batch size, or at the best batch found for each."""
 
     batch: str
     points: list[Point]
@@ -88,7 +88,7 @@ class View(NamedTuple):
 
 
 def published_rows(field: str) -> dict[str, Published]:
-    """Give the published rows by the names of their configs, with speed-ups of ``fps`` or ``throughput``."""
+    """Return the published rows by config name, with speed-ups of ``fps`` or ``throughput``."""
     found = {}
     for data_set, rows in json.loads(PUBLISHED.read_text())["rows"].items():
         (none,) = (row for row in rows if row["method"] == "none")
@@ -99,7 +99,7 @@ def published_rows(field: str) -> dict[str, Published]:
 
 
 def views(content: dict[str, Any]) -> list[View]:
-    """Give what a results file holds: the rows at batch 1 and, where they were measured so, at a larger batch."""
+    """Return the rows at batch 1 and, where measured, at a larger batch."""
     rows = [row for row in content["rows"] if row["reducer"] is not None]
     fps, throughput = published_rows("fps"), published_rows("throughput")
     order = {name: place for place, name in enumerate(fps)}
@@ -114,11 +114,11 @@ def views(content: dict[str, Any]) -> list[View]:
 
 
 def point(row: dict[str, Any], measured: dict[str, Any], batch: int, published: dict[str, Published]) -> Point:
-    """Give a row's figures from its latency or its throughput."""
-    sides = (measured["unreduced"], measured["reduced"])
-    unreduced, reduced = (
-        side["median_ms"] if isinstance(side, dict) else 1000 / side
-        for side in sides  # throughput: images per second
+    """Compute a row's figures from its latency or throughput."""
+    variants = (measured["unreduced"], measured["reduced"])
+    baseline, reduced = (
+        each["median_ms"] if isinstance(each, dict) else 1000 / each
+        for each in variants  # throughput: images per second
     )
     method = next(method for method in METHODS if row["reducer"]["class_path"].endswith(f".{method.name}"))
     height, width = row["input"]["size"]
@@ -127,7 +127,7 @@ def point(row: dict[str, Any], measured: dict[str, Any], batch: int, published: 
         method,
         setting(method, row["reducer"]["init_args"]),
         (row["gflops"]["unreduced"], row["gflops"]["reduced"]),
-        (unreduced, reduced),
+        (baseline, reduced),
         measured["speedup"],
         batch,
         published.get(row["config"]),
@@ -135,7 +135,7 @@ def point(row: dict[str, Any], measured: dict[str, Any], batch: int, published: 
 
 
 def setting(method: Method, given: dict[str, Any]) -> str:
-    """Say in words what a published table says of a reducer."""
+    """Describe a reducer's setting as the published tables do."""
     if method.name == "TokenClustering":
         clusters = given["clusters"] if isinstance(given["clusters"], list) else [given["clusters"]] * 2
         return f"{clusters[0]} x {clusters[1]} after layer {given['location']}"
@@ -145,13 +145,13 @@ def setting(method: Method, given: dict[str, Any]) -> str:
 
 
 def span(name: str, values: Iterable[float]) -> str:
-    """Show a value, or the least and the largest of several."""
+    """Format a value, or the minimum and maximum of several."""
     ends = sorted({min(values := list(values)), max(values)})
     return f"{name} {' to '.join(f'{end:.4g}' for end in ends)}"
 
 
 def describe(content: dict[str, Any]) -> dict[str, str]:
-    """Say on what and how the rows were measured."""
+    """Describe device, versions, precision and commit."""
     environment, compiled = content["environment"], content["settings"]["compile"]
     where = "" if environment["device_type"] == "cpu" else " on the CPU"
     mode = "not compiled" if not compiled else "compiled" if compiled is True else f"compiled ({compiled})"
@@ -169,9 +169,9 @@ def describe(content: dict[str, Any]) -> dict[str, str]:
 HEADINGS = (
     "data set, window",
     "reducer",
-    "GFLOPs, unreduced → reduced",
+    "GFLOPs, baseline → reduced",
     "FLOP ratio",
-    "unreduced, ms per image",
+    "baseline, ms per image",
     "reduced, ms per image",
     "speed-up: median [quartiles; range]",
     "pairs",
@@ -182,7 +182,7 @@ HEADINGS = (
 
 
 def table(stem: str, content: dict[str, Any]) -> str:
-    """Make the Markdown file of a results file."""
+    """Return the Markdown page of a results file."""
     said, shown = describe(content), views(content)
     lines = [
         f"<!-- Written by benchmarks/picture.py from {stem}.json: not to be edited. -->",
@@ -198,8 +198,8 @@ def table(stem: str, content: dict[str, Any]) -> str:
         f"- input: {inputs(content['rows'])}",
         *(f"- {note}" for note in [*scaled_queries(content["rows"]), *content["notes"]]),
         "",
-        "What the columns mean is said in [efficiency.md](../efficiency.md). GFLOPs are multiply-adds of one window in",
-        "the published convention. Published figures are those of Liang et al. (2022), on a GPU that is not named.",
+        "[efficiency.md](../efficiency.md) defines the columns. GFLOPs are multiply-adds of one window in",
+        "the published convention. Published figures are those of Liang et al. (2022), on an unnamed GPU.",
     ]
     for view in shown:
         below = sum(point.slow or point.inefficient for point in view.points)
@@ -221,12 +221,12 @@ def table(stem: str, content: dict[str, Any]) -> str:
 
 
 def cells(texts: Iterable[str]) -> str:
-    """Make a row of a Markdown table."""
+    """Format a row of a Markdown table."""
     return f"| {' | '.join(texts)} |"
 
 
 def figures(point: Point) -> list[str]:
-    """Show a row, in the order of the headings."""
+    """Format a row, in the order of the headings."""
     speedup, published = point.speedup, point.published
     spread = [format(speedup[name], ".3f") for name in ("median", "q1", "q3", "min", "max")]
     return [
@@ -243,11 +243,11 @@ def figures(point: Point) -> list[str]:
 
 
 def inputs(rows: Sequence[dict[str, Any]]) -> str:
-    """Say what the images were."""
+    """Describe the images."""
     return f"crops of {', '.join(sorted({row['input']['source'] for row in rows}))}"
 
 
 def scaled_queries(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say by how much the queries were scaled, where they were."""
+    """Describe the factors by which ACT's queries were scaled, if any."""
     factors = [row["model"]["query_scale"] for row in rows if row["model"].get("query_scale", 1) != 1]
     return [span("queries scaled so that ACT costs what is published, by", factors)] if factors else []

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times the 36 reduced rows on a CUDA GPU, compiled and in bfloat16, each in turns with the unreduced model; tests before
+# Times the 36 reduced rows on a CUDA GPU, compiled and in bfloat16, each alternately with the baseline; tests before
 # that no pass waits for the host and that logits agree; draws and lists the result:
 #     benchmarks/gpu.sh [OPTIONS OF benchmarks/rows.py AND OF benchmark]
 #     benchmarks/gpu.sh --dry-run [OPTIONS]    the same on the CPU with the small demo model, nothing of which is kept

@@ -1,10 +1,10 @@
-"""Draw and list how much of the FLOPs that each reducer saves became speed, beside the published rows.
+"""Draw and tabulate the efficiency of each row beside the published ones.
 
     python benchmarks/picture.py benchmarks/results/cpu_32-true.json
 
-reads a file that ``benchmarks/rows.py`` wrote and makes ``docs/tables/efficiency_cpu_32-true.md`` and, with matplotlib
-(the ``notebooks`` extra), ``docs/pictures/efficiency_cpu_32-true.svg`` and ``.png``. ``--check`` writes nothing and
-fails where the files are not what would be written.
+reads a file of ``benchmarks/rows.py`` and writes ``docs/tables/efficiency_cpu_32-true.md`` and, with matplotlib
+(the ``notebooks`` extra), ``docs/pictures/efficiency_cpu_32-true.svg``. ``--check`` writes nothing and fails if a file
+is not up to date.
 """
 
 import argparse
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from efficiency import LEAST_SPEEDUP, METHODS, Point, View, describe, table, views
-from PIL import Image
 from rows import PUBLISHED, ROOT
 
 from lightning_expedite.files import write_atomically
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.size": 9.0,
-    "svg.hashsalt": "lightning_expedite",  # names of parts would be drawn by lot otherwise
+    "svg.hashsalt": "lightning_expedite",  # else ids are random
     "lines.markeredgewidth": 1.1,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,11 +32,10 @@ STYLE = {
 }
 # Inches. A picture is at least WIDTH wide and a panel PANEL, which is also its height.
 WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM, GAP = 7.6, 2.9, 0.62, 1.0, 0.36, 1.3, 0.32
-DOTS_PER_INCH = 200
 
 
-def draw(content: dict[str, Any]) -> dict[str, bytes]:
-    """Make the picture of a results file: the content of an SVG and of a PNG file, by their suffixes.
+def draw(content: dict[str, Any]) -> bytes:
+    """Return the picture of a results file as SVG.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -54,7 +52,7 @@ def draw(content: dict[str, Any]) -> dict[str, bytes]:
         width = max(WIDTH, LEFT + RIGHT + len(panels) * (PANEL + GAP) - GAP)
         height = BOTTOM + len(shown) * (TOP + PANEL)
         wide = (width - LEFT - RIGHT + GAP) / len(panels) - GAP
-        figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+        figure = Figure(figsize=(width, height))
         limits = span_of([point for view in shown for point in view.points])
         for row, view in enumerate(shown):
             for column, panel in enumerate(panels):
@@ -66,19 +64,15 @@ def draw(content: dict[str, Any]) -> dict[str, bytes]:
                 if column == len(panels) - 1:
                     name_lines(axes)
         label(figure, caption(content, shown))
-        files = {}
-        for suffix, creator in ((".svg", "Creator"), (".png", "Software")):
-            metadata: dict[str, str | None] = {creator: made_with, "Description": fingerprint(content)}
-            if suffix == ".svg":
-                metadata["Date"] = None  # else the same results would make another file tomorrow
-            stream = io.BytesIO()
-            figure.savefig(stream, format=suffix[1:], metadata=metadata)
-            files[suffix] = stream.getvalue()
-    return files
+        # Without a date, the same results make the same file.
+        metadata = {"Creator": made_with, "Description": fingerprint(content), "Date": None}
+        stream = io.BytesIO()
+        figure.savefig(stream, format="svg", metadata=metadata)
+    return stream.getvalue()
 
 
 def span_of(points: Sequence[Point]) -> tuple[float, float, float]:
-    """Give where the axes end: the largest ratio, the least and the largest speed-up, with a margin."""
+    """Return the limits of the axes: maximum ratio, minimum and maximum speed-up, with a margin."""
     ratios = [point.ratio for point in points]
     speedups = [point.speedup[name] for point in points for name in ("q1", "q3")]
     for published in (point.published for point in points if point.published):
@@ -111,13 +105,13 @@ def fill(axes: Any, title: str, points: Sequence[Point], limits: tuple[float, fl
 
 
 def lines() -> list[tuple[float, Any]]:
-    """Give the lines of equal efficiency, 1 and the targets, each with its dashes."""
+    """Return the lines of equal efficiency, 1 and the targets, each with its dashes."""
     targets = sorted({method.target for method in METHODS if method.target is not None}, reverse=True)
     return [(1.0, "-"), *zip(targets, ((0, (6, 2)), (0, (2, 2))), strict=True)]
 
 
 def name_lines(axes: Any) -> None:
-    """Write beside the last panel what the lines are."""
+    """Label the lines beside the last panel."""
     right = axes.get_xlim()[1]
     named = [(slope * right, f"efficiency {slope:g}") for slope, _ in lines()]
     for height, text in [*named, (LEAST_SPEEDUP, f"speed-up {LEAST_SPEEDUP:g}")]:
@@ -127,15 +121,15 @@ def name_lines(axes: Any) -> None:
 
 
 def label(figure: Any, text: str) -> None:
-    """Write what the axes are, the legend and the caption, which take the same room whatever is drawn above."""
+    """Draw axis labels, legend and caption."""
     from matplotlib.lines import Line2D
 
     width, height = figure.get_size_inches()
     middle = (LEFT + width - RIGHT) / 2 / width
-    horizontal = "FLOP ratio, unreduced / reduced (multiply-adds in the published convention)"
+    horizontal = "FLOP ratio, baseline / reduced (multiply-adds in the published convention)"
     figure.text(middle, (BOTTOM - 0.42) / height, horizontal, ha="center")
     above = (BOTTOM + height - TOP) / 2 / height
-    figure.text(0.1 / width, above, "speed-up, unreduced / reduced time", va="center", rotation=90)
+    figure.text(0.1 / width, above, "speed-up, baseline / reduced time", va="center", rotation=90)
     named = [(method.name, method.color, method.color, method.marker) for method in METHODS]
     handles = [
         Line2D([], [], linestyle="none", marker=marker, color=color, markerfacecolor=face, label=name)
@@ -147,12 +141,12 @@ def label(figure: Any, text: str) -> None:
 
 
 def caption(content: dict[str, Any], shown: Sequence[View]) -> str:
-    """Say on what was measured, and what bars and hollow signs are."""
+    """Describe the device and the markers."""
     said = describe(content)
     batches = ", ".join(view.batch for view in shown)
     return (
         f"{said['device']}; {said['torch']}; {said['precision']}; {batches}.\n"
-        "Filled: median and quartiles of pairs timed in turns. Hollow: Liang et al. (2022), on a GPU that is not named."
+        "Filled: median and quartiles of interleaved pairs. Hollow: Liang et al. (2022), on an unnamed GPU."
     )
 
 
@@ -160,41 +154,30 @@ def caption(content: dict[str, Any], shown: Sequence[View]) -> str:
 
 
 def fingerprint(content: dict[str, Any]) -> str:
-    """Give a hash of everything that a picture is made from."""
+    """Return a hash of everything that a picture is made from."""
     sources = json.dumps([content, json.loads(PUBLISHED.read_text())], sort_keys=True)
     return f"made from {hashlib.sha256(sources.encode()).hexdigest()}"
 
 
-def same(found: bytes, made: bytes, suffix: str) -> bool:
-    """Tell whether a file on disk is what would be written.
-
-    Pictures of another version of matplotlib look a little different: of them the source alone is compared. How a PNG
-    is compressed depends on further libraries, so its pixels are.
-    """
-    if suffix == ".md":
-        return found == made
-    if suffix == ".svg":
-        (was, source), (version, new) = (svg_origin(content) for content in (found, made))
-        return source == new and (was != version or found == made)
-    with Image.open(io.BytesIO(found)) as old, Image.open(io.BytesIO(made)) as now:
-        pixels = old.size == now.size and old.convert("RGBA").tobytes() == now.convert("RGBA").tobytes()
-        source_is_same = old.info.get("Description") == now.info.get("Description")
-        return source_is_same and (old.info.get("Software") != now.info.get("Software") or pixels)
+def same(found: bytes, made: bytes) -> bool:
+    """Return whether a file is up to date; of a picture by another version of matplotlib the source is compared."""
+    (was, source), (version, new) = svg_origin(found), svg_origin(made)
+    return found == made or (source == new != "" and was != version)
 
 
 def svg_origin(content: bytes) -> tuple[str, str]:
-    """Find in an SVG file by what it was drawn, and from what; empty texts where it does not say."""
+    """Return the matplotlib version and the source hash that an SVG file names, or empty strings."""
     text = content.decode(errors="replace")
     version, source = (re.search(pattern, text) for pattern in (r"matplotlib [0-9][^<]*", r"made from [0-9a-f]{64}"))
     return version.group() if version else "", source.group() if source else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files of each results file, or compare them; gives the exit status."""
+    """Write the files of each results file, or compare them; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="JSON files of benchmarks/rows.py")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder with pictures and tables (docs)")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not as it would be")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
     known = parser.parse_args(arguments)
     made: dict[Path, bytes] = {}
     problems = []
@@ -202,14 +185,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         content, stem = json.loads(results.read_text()), results.stem
         made[known.docs / "tables" / f"efficiency_{stem}.md"] = table(stem, content).encode()
         try:
-            pictures = draw(content)
+            made[known.docs / "pictures" / f"efficiency_{stem}.svg"] = draw(content)
         except ImportError as error:  # the tables need no matplotlib
             problems.append(f"no picture of {results.name}: {error}; pip install -e '.[notebooks]'")
-            continue
-        made |= {known.docs / "pictures" / f"efficiency_{stem}{suffix}": drawn for suffix, drawn in pictures.items()}
     if known.check:
-        stale = [path for path in made if not path.exists() or not same(path.read_bytes(), made[path], path.suffix)]
-        problems += [f"{path} is not what benchmarks/picture.py makes of the results" for path in stale]
+        stale = [path for path in made if not path.exists() or not same(path.read_bytes(), made[path])]
+        problems += [f"{path} is not up to date with the results: run benchmarks/picture.py" for path in stale]
     else:
         write(made)
     for problem in problems:
@@ -218,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(files: dict[Path, bytes]) -> None:
-    """Write files, and the folders that they are in."""
+    """Write files, making their folders."""
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

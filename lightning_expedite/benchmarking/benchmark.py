@@ -13,12 +13,12 @@ from ..errors import ConfigError
 from ..evaluation.device_memory import free_cached_memory, out_of_memory
 from ..models.segmenter.model import Segmenter
 from .costs import attention_kernels, count_costs
-from .crops import CropSource, require_content
+from .crops import CropSource
 from .memory import peak_memory_mib
 from .timing import (
     FEWEST_PAIRS,
     BatchChoice,
-    Budget,
+    count_rounds,
     describe_latency,
     describe_speedup,
     find_batch_size,
@@ -96,7 +96,6 @@ def compare(
 
     Raises:
         ConfigError: This PyTorch version does not compile the reducer correctly.
-        DataError: The input is constant or not finite.
     """
     return _Comparison(model, crops, settings, progress).measure()
 
@@ -115,12 +114,11 @@ class _Comparison:
         self.variants = make_variants(model, settings.precision, self.device, settings.compile)
 
     def measure(self) -> dict[str, Any]:
-        settings = self.settings
         self.progress("warming up")
         image = self.input(0, 1)
         self.warm_up(image)
         self.progress("latency")
-        seconds = self.time(1, Budget(settings.iterations, _LATENCY_SHARE * settings.seconds))
+        seconds = self.time(1, _LATENCY_SHARE)
         latency = self.describe(seconds)
         return {
             **self.costs,
@@ -148,8 +146,7 @@ class _Comparison:
 
     def input(self, start: int, count: int) -> Tensor:
         """Return a batch of crops on the device, in the dtype that the model takes."""
-        images = require_content(self.crops.batch(start, count))
-        return images.to(self.device, input_dtype(self.settings.precision))
+        return self.crops.batch(start, count).to(self.device, input_dtype(self.settings.precision))
 
     def warm_up(self, images: Tensor) -> None:
         """Run the variants untimed; compiled ones often enough for a CUDA graph to be recorded."""
@@ -157,10 +154,11 @@ class _Comparison:
             for variant in self.variants:
                 variant.window(images)
 
-    def time(self, size: int, budget: Budget) -> list[list[float]]:
-        """Time the variants alternately on batches of a size; both variants of a pair get the same crops."""
+    def time(self, size: int, share: float) -> list[list[float]]:
+        """Time the variants alternately on batches of a size, within a share of the time budget."""
+        rounds = count_rounds(self.settings.iterations, share * self.settings.seconds)
         windows = [variant.window for variant in self.variants]
-        return time_interleaved(windows, lambda number: self.input(number * size, size), self.device, budget)
+        return time_interleaved(windows, lambda number: self.input(number * size, size), self.device, rounds)
 
     def describe(self, seconds: list[list[float]]) -> dict[str, Any]:
         """Return the statistics of the variants' times; a model without a reducer is as fast as itself."""
@@ -196,11 +194,10 @@ class _Comparison:
 
     def _time_batch(self, choice: BatchChoice, latency: list[list[float]]) -> tuple[BatchChoice, list[list[float]]]:
         """Time a batch, or half of it as long as memory runs out."""
-        budget = Budget(self.settings.iterations, _THROUGHPUT_SHARE * self.settings.seconds)
         while choice.size > 1:
             try:
                 self.warm_up(self.input(0, choice.size))
-                return choice, self.time(choice.size, budget)
+                return choice, self.time(choice.size, _THROUGHPUT_SHARE)
             except Exception as error:
                 if not out_of_memory(error):
                     raise

@@ -16,21 +16,6 @@ MOST_CROPS = 64  # kept in memory; larger batches repeat them
 _MOST_IMAGES = 512  # searched for a crop of the requested size
 
 
-def require_content(images: Tensor) -> Tensor:
-    """Return images ``(B, 3, H, W)`` after checking that they can be measured with.
-
-    Raises:
-        DataError: One of them is constant, or has NaN or infinite values: times measured with it would not apply to
-            methods that adapt to the content.
-    """
-    for number, image in enumerate(images):
-        if not image.isfinite().all():
-            raise DataError(f"crop {number} of the benchmark's input has NaN or infinite values")
-        if image.min() == image.max():
-            raise DataError(f"crop {number} of the benchmark's input is constant: choose other images")
-    return images
-
-
 def central_crop(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the central crop of an image ``(3, h, w)``; a side that is shorter than ``size`` stays as it is."""
     for dim, side in zip((1, 2), size, strict=True):

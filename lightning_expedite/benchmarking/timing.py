@@ -1,8 +1,7 @@
 """Interleaved timing of the variants, the statistics of the times, and the search for a batch size."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -63,27 +62,20 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How often to time: ``pairs`` times, or fewer once ``seconds`` are over, but at least `FEWEST_PAIRS` times."""
-
-    pairs: int
-    seconds: float
-
-    def rounds(self) -> Iterator[int]:
-        """Count the rounds until the budget is used."""
-        start = time.perf_counter()
-        for done in range(max(self.pairs, FEWEST_PAIRS)):
-            if done >= FEWEST_PAIRS and time.perf_counter() - start >= self.seconds:
-                return
-            yield done
+def count_rounds(pairs: int, seconds: float) -> Iterator[int]:
+    """Count up to ``pairs``, or less far once ``seconds`` are over, but at least to `FEWEST_PAIRS`."""
+    start = time.perf_counter()
+    for done in range(max(pairs, FEWEST_PAIRS)):
+        if done >= FEWEST_PAIRS and time.perf_counter() - start >= seconds:
+            return
+        yield done
 
 
 def time_interleaved(
     variants: Sequence[Callable[[Input], object]],
     prepare: Callable[[int], Input],
     device: torch.device,
-    budget: Budget,
+    rounds: Iterable[int],
 ) -> list[list[float]]:
     """Time several functions alternately (A/B/A/B), so that a drift of the machine affects all of them.
 
@@ -91,13 +83,13 @@ def time_interleaved(
         variants: The functions.
         prepare: Returns the input of a round from its number, untimed; all functions get the same.
         device: Where they compute.
-        budget: How often.
+        rounds: Numbers of the rounds.
 
     Returns:
         Seconds of every round, one list per function.
     """
     seconds: list[list[float]] = [[] for _ in variants]
-    for number in budget.rounds():
+    for number in rounds:
         images = prepare(number)
         for variant, times in zip(variants, seconds, strict=True):
             times.append(time_call(device, variant, images))
