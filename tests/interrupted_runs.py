@@ -12,7 +12,7 @@ import yaml
 from processes import process_environment
 from small_run import make_config, make_data
 
-from lightning_expedite.evaluation.journal import read_journal
+from lightning_expedite.evaluation.resume import read_records
 
 TESTS = Path(__file__).parent
 COUNTS = ("images", "images_total", "complete", "windows", "windows_unreduced", "scores", "per_class")
@@ -22,6 +22,11 @@ IMAGES = 5
 
 def outcome(output):
     return json.loads((output / "results.json").read_text()), (output / "images.jsonl").read_text()
+
+
+def finished(output, command="test"):
+    """Records of the finished images in the folder of an interrupted run."""
+    return read_records(Path(output) / f"unfinished_{command}")[0]
 
 
 def same_counts(output, whole):
@@ -37,7 +42,7 @@ def interrupt(run, stop, config, output, images=2, command="test"):
     status, _, err = run(command, "--config", config, "--output", output)
     assert status == 1
     assert "--resume true goes on" in err
-    assert len(read_journal(Path(output) / f"unfinished_{command}").records) == images
+    assert len(finished(output, command)) == images
 
 
 def slow_config(folder, seconds):
@@ -65,7 +70,7 @@ def wait_for_images(process, output, count, seconds=90, command="test"):
     """Wait until so many images are finished."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if len(read_journal(output / f"unfinished_{command}").records) >= count:
+        if len(finished(output, command)) >= count:
             return
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)

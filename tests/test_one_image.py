@@ -285,3 +285,11 @@ def test_the_code_of_the_documentation_runs(tmp_path, monkeypatch, capsys, scene
     exec(code, {})
     assert {"compared.png"} <= {path.name for path in tmp_path.glob("*.png")}
     assert capsys.readouterr().out
+
+
+def test_unknown_settings_are_refused_with_the_nearest_name(demo, scene):
+    """Case 7."""
+    with pytest.raises(ConfigError, match=r"^'stide' is not a setting; did you mean 'stride'\?$"):
+        segment(demo, scene, stide=3)
+    with pytest.raises(ConfigError, match=r"^'foo' is not a setting; there are window, stride, window_batch_size, sho"):
+        segment(demo, scene, foo=1)

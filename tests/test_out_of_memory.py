@@ -16,8 +16,7 @@ from tiny import noise, tiny_model
 from lightning_expedite.errors import DeviceMemoryError
 from lightning_expedite.evaluation import SlidingWindow, compiling
 from lightning_expedite.evaluation.compiling import CompiledWindows
-from lightning_expedite.evaluation.device_memory import out_of_memory
-from lightning_expedite.evaluation.halving import halved, predict_in_memory
+from lightning_expedite.evaluation.device_memory import halved, out_of_memory, predict_in_memory
 from lightning_expedite.evaluation.inference import run_windows
 from lightning_expedite.models.segmenter import Segmenter
 
@@ -118,7 +117,7 @@ def test_the_failed_attempt_holds_nothing_when_the_next_begins():
         assert held[0]() is None
         return "labels"
 
-    assert predict_in_memory(predict, SlidingWindow(64, 48, 4), 4).prediction == "labels"
+    assert predict_in_memory(predict, SlidingWindow(64, 48, 4), 4)[0] == "labels"
 
 
 # --- Compiled windows --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_expedite.errors import ConfigError
-from lightning_expedite.evaluation.differing import difference
+from lightning_expedite.evaluation.resume import difference
 from lightning_expedite.search.grid import point_name, read_grid
 from lightning_expedite.search.progress import Estimate
 from lightning_expedite.search.sharding import Shard, read_shard

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from data_files import save
 from reference import DATA
 from small_run import SIZES, make_config
 
 from lightning_expedite.data.demo import Demo
 from lightning_expedite.data.transforms import normalize, view_image
-from lightning_expedite.evaluation.input_range import LOOKED_AT, InputRange
-from lightning_expedite.evaluation.label_warnings import label_warnings
 from lightning_expedite.evaluation.module import ImageResult
+from lightning_expedite.evaluation.notices import CHECKED_IMAGES, FirstImages, label_warnings
 
 pytestmark = pytest.mark.promise("warnings")
 
@@ -132,8 +132,8 @@ def test_predict_with_its_own_classes_does_not_warn(run, config):
 
 
 def judged(*images):
-    looked = InputRange()
-    return [looked.look(torch.as_tensor(one)) for one in images]
+    first, labels = FirstImages(), torch.zeros(1, 1)
+    return [next(first.check(torch.as_tensor(image), labels, None, 255), None) for image in images]
 
 
 def values(low, high, seed=0):
@@ -142,18 +142,18 @@ def values(low, high, seed=0):
     return low + (high - low) * (random - random.min()) / (random.max() - random.min())
 
 
-def test_values_of_hundreds_are_told_from_the_first_image():
+def test_values_of_hundreds_are_noticed_at_the_first_image():
     for low, high in ((0, 255), (-123.7, 151), (30, 90)):
         first, *others = judged(*[values(low, high)] * 6)
         assert first.startswith(f"the images reach the model with values from {low:.4g} to {high:.4g}, as if")
         assert others == [None] * 5
 
 
-def test_values_from_0_to_1_are_told_from_the_fourth_image():
+def test_values_from_0_to_1_are_noticed_at_the_fourth_image():
     for low, high in ((0, 1), (-0.02, 1.04), (0.01, 0.8)):
         found = judged(*[values(low, high, seed) for seed in range(6)])
         assert [text is not None for text in found] == [False] * 3 + [True] + [False] * 2
-    assert judged(*[values(0, 1)] * (LOOKED_AT - 1)) == [None] * 3
+    assert judged(*[values(0, 1)] * (CHECKED_IMAGES - 1)) == [None] * 3
 
 
 @pytest.mark.parametrize("normalization", ["vit", "deit"])
@@ -173,8 +173,8 @@ def test_the_demo_scenes_are_not_suspected(normalization):
     data.setup("predict")
     images = [data.read_image(index) for index in range(16)]
     views = [view_image(one, one.shape[:2], False, normalization) for one in images]
-    for start in range(0, 16, LOOKED_AT):
-        assert judged(*views[start : start + LOOKED_AT]) == [None] * LOOKED_AT
+    for start in range(0, 16, CHECKED_IMAGES):
+        assert judged(*views[start : start + CHECKED_IMAGES]) == [None] * CHECKED_IMAGES
 
 
 def test_a_data_module_that_does_not_normalise(run, config, monkeypatch):
@@ -194,3 +194,80 @@ def test_what_a_run_says_of_its_windows_is_kept(run, data):
     with pytest.warns(UserWarning, match="the embeddings are resampled"):
         (text,) = evaluated(run, make_config(data, window=48, stride=32))
     assert "windows are 48 x 48" in text
+
+
+# --- Mistakes that change the scores -----------------------------------------------------------------
+
+
+def shifted(shift, labelled=1.0):
+    """Warnings of images whose labels are the predictions plus a number of classes, where they are labelled."""
+    first, generator = FirstImages(), torch.Generator().manual_seed(0)
+    texts = []
+    for _ in range(6):
+        prediction = torch.randint(0, 8, (40, 40), generator=generator)
+        target = prediction + shift
+        target[(target < 0) | (target > 7) | (torch.rand(40, 40, generator=generator) > labelled)] = 255
+        texts += first.check(torch.tensor([-1.0, 1.0]), prediction, target, 255)
+    return texts
+
+
+def test_labels_that_are_shifted_by_one_class(figure):
+    """Case 17: reduce_zero_label for labels that are reduced already, and the other way round."""
+    assert shifted(0) == shifted(2) == []
+    for share in (1.0, 0.3):
+        (text,) = shifted(-1, share)
+        assert text.startswith("100 % of the labelled pixels of the first images are predicted as the next class")
+        assert text.endswith("labels seem to be shifted by one class; leave reduce_zero_label out, if it is set")
+        (text,) = shifted(1, share)
+        assert text.endswith("labels seem to be shifted by one class; set reduce_zero_label")
+        figure("warnings", 2)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Demo scenes as files."""
+    folder, data = tmp_path_factory.mktemp("scenes"), Demo(count=4, num_workers=0)
+    data.setup("test")
+    for index in range(4):
+        save(folder / f"images/{index}.png", data.read_image(index))
+        save(folder / f"labels/{index}.png", data.read_label(index))
+    config = {
+        "data": {
+            "class_path": "Folder",
+            "init_args": {
+                "images": str(folder / "images"),
+                "labels": str(folder / "labels"),
+                "classes": list(data.classes),
+                "num_workers": 0,
+            },
+        },
+        "model": {"checkpoint": "demo"},
+        "trainer": {"accelerator": "cpu", "devices": 1},
+    }
+    (folder / "scenes.yaml").write_text(yaml.safe_dump(config))
+    return folder / "scenes.yaml"
+
+
+def test_reduced_labels_that_are_reduced_again(run, scenes):
+    assert evaluated(run, scenes) == []
+    (text,) = evaluated(run, scenes, "--data.reduce_zero_label", "true")
+    assert "are predicted as the next class of the list" in text
+
+
+def test_a_class_that_is_ignored_altogether(run, scenes):
+    """Case 18."""
+    texts = evaluated(run, scenes, "--data.ignore", "[4]")
+    assert len(texts) == 1
+    assert " is ignored in all labels, but predicted for " in texts[0]
+    assert texts[0].endswith("it counts as IoU 0 in the mIoU")
+    found = json.loads(Path("out/results.json").read_text())
+    assert found["per_class"][4]["IoU"] == 0
+    assert f"class {found['per_class'][4]['name']} " in texts[0]
+    assert f" {found['prediction'][4]:,} pixels" in texts[0]
+
+
+def test_half_precision_that_the_device_does_not_have(run, scenes):
+    """Case 19."""
+    (text,) = evaluated(run, scenes, "--trainer.precision", "16-mixed", "--trainer.limit_test_batches", "1")
+    assert text == "--trainer.precision 16-mixed is not available on this device: bf16-mixed was used"
+    assert json.loads(Path("out/results.json").read_text())["environment"]["precision"] == "bf16-mixed"

@@ -3,19 +3,24 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.cli import LightningArgumentParser
 
 from ..errors import ConfigError
-from ..evaluation.output import keep_traces
-from ..evaluation.predictions import LABELS_FOLDER, ComparisonWriter, PictureWriter, PredictionWriter
-from ..evaluation.resuming import RUN, Start
+from ..evaluation.predictions import (
+    LABELS_FOLDER,
+    RUN_FILE,
+    ComparisonWriter,
+    PictureWriter,
+    PredictionWriter,
+    check_folders,
+    names_written,
+    remove_pictures,
+)
+from ..evaluation.resume import RUN, RunState
 from ..files import write_atomically
 from .settings import EvaluationCLI
-from .starting import add_resume, protect, started
-
-RUN_FILE = "predict.json"
+from .starting import add_callbacks, add_resume, started
 
 
 class PredictionCLI(EvaluationCLI):
@@ -34,7 +39,7 @@ class PredictionCLI(EvaluationCLI):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Label every image and write the maps."""
+    """Predict every image and write the label maps."""
     cli = PredictionCLI(arguments)
     if cli.config.images:
         cli.datamodule.read_images_from(Path(cli.config.images))
@@ -43,39 +48,34 @@ def run(arguments: Sequence[str]) -> int:
     writers: list[PictureWriter] = [PredictionWriter(cli.output, cli.config.overlay)]
     if cli.config.compare:
         writers.append(ComparisonWriter(cli.output))
-    with started(cli, cli.output / RUN_FILE, product=cli.output / LABELS_FOLDER) as start:
-        if start.complete:
-            take_pictures(cli, start, writers)
-        if not start.complete:
-            label_images(cli, start, writers)
+    if cli.trainer.is_global_zero:
+        cli.datamodule.list_images(labels=False)
+        check_folders(cli.output, cli.datamodule.listed)
+    with started(cli, RUN_FILE, product=LABELS_FOLDER) as state:
+        names = [name for name, _ in state.images]
+        if state.complete:  # pictures that a finished run has lost are made again
+            state.records = [{"index": at, "name": name} for at, name in enumerate(names) if _has_all(writers, name)]
+            state.complete = len(state.records) == len(names)
+        if not state.complete:
+            predict(cli, state, writers)
     if cli.trainer.is_global_zero:
         print(f"label maps are in {cli.output / LABELS_FOLDER}")
     return 0
 
 
-def take_pictures(cli: PredictionCLI, start: Start, writers: Sequence[PictureWriter]) -> None:
-    """Look whether a finished run's pictures are all there; where some are not, take its images to be the others."""
-    source = cli.datamodule.listed
-    names = [source.name(index) for index in range(len(source))]
-    start.records = [{"index": at, "name": name} for at, name in enumerate(names) if has_all(writers, name)]
-    start.complete = len(start.records) == len(names)
-
-
-def has_all(writers: Sequence[PictureWriter], name: str) -> bool:
-    """Tell whether all pictures of an image are there."""
-    return all(writer.has(name) for writer in writers)
-
-
-def label_images(cli: PredictionCLI, start: Start, writers: Sequence[PictureWriter]) -> None:
-    """Label the images that are left."""
-    keep_traces(cli.trainer, cli.output)
+def predict(cli: PredictionCLI, state: RunState, writers: Sequence[PictureWriter]) -> None:
+    """Predict the images that are left."""
+    state.records = [record for record in state.records if _has_all(writers, record["name"])]
+    names, result = [name for name, _ in state.images], cli.output / RUN_FILE
     if cli.trainer.is_global_zero:
-        (cli.output / RUN_FILE).unlink(missing_ok=True)  # it tells what all maps are of, which begin to change
+        remove_pictures(cli.output, set(names_written(cli.output) or ()) - {each["name"] for each in state.records})
+        write_atomically(result, json.dumps({"images": names}).encode())
         write_atomically(cli.output / "predict.yaml", cli.resolved_config().encode())
-    start.records = [record for record in start.records if has_all(writers, record["name"])]
-    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks += writers
-    protect(callbacks, start)
+    add_callbacks(cli, state, writers)
     cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if cli.trainer.is_global_zero:
-        write_atomically(cli.output / RUN_FILE, json.dumps({RUN: start.run}, indent=1).encode())
+        write_atomically(result, json.dumps({RUN: state.run, "images": names}, indent=1).encode())
+
+
+def _has_all(writers: Sequence[PictureWriter], name: str) -> bool:
+    return all(path.is_file() for writer in writers for path in writer.paths(name))

@@ -9,14 +9,12 @@ from pytorch_lightning.cli import LightningArgumentParser
 from .. import benchmarking as profiling
 from ..analysis.schema import load_shown
 from ..errors import ConfigError
-from ..evaluation.metrics_file import MetricsFile
-from ..evaluation.output import keep_traces
 from ..evaluation.results import RESULTS_FILE, ResultsWriter, show_results
-from ..evaluation.resuming import Start
+from ..evaluation.resume import RunState
 from ..evaluation.run_logger import RunLogger
 from .loggers import place_loggers, with_place
 from .settings import EvaluationCLI
-from .starting import add_resume, protect, started
+from .starting import add_callbacks, add_resume, started
 
 # Imported so that their names alone are known to --trainer.callbacks.
 PROFILERS = (profiling.FlopsProfiler, profiling.LatencyProfiler, profiling.MemoryProfiler)
@@ -62,11 +60,9 @@ class ScoringCLI(EvaluationCLI):
         self.config = settings
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer; unless logging is off, ``metrics.csv`` is one of its loggers."""
-        chosen = self.config_init.trainer.logger
-        if chosen is not False:
-            given = [] if chosen in (True, None) else chosen if isinstance(chosen, list) else [chosen]
-            kwargs["logger"] = [*given, MetricsFile(self.output)]
+        """Build the trainer, with those loggers only that are named: ``metrics.csv`` takes the default one's place."""
+        if self.config_init.trainer.logger in (True, None):
+            kwargs["logger"] = False
         return super().instantiate_trainer(**kwargs)
 
 
@@ -82,26 +78,21 @@ def missing_package(error: BaseException | None) -> str | None:
 def run(arguments: Sequence[str]) -> int:
     """Evaluate, write the results and show them."""
     cli = ScoringCLI(arguments)
-    result = cli.output / RESULTS_FILE
-    with started(cli, result, product=result) as start:
-        if not start.complete:
-            evaluate(cli, start)
+    with started(cli, RESULTS_FILE, product=RESULTS_FILE) as state:
+        if not state.complete:
+            evaluate(cli, state)
         elif cli.trainer.is_global_zero:
-            show_results(load_shown(result), cli.output)
+            show_results(load_shown(cli.output / RESULTS_FILE), cli.output)
             print("these results were there already; nothing was left to do")
     return 0
 
 
-def evaluate(cli: ScoringCLI, start: Start) -> None:
+def evaluate(cli: ScoringCLI, state: RunState) -> None:
     """Evaluate the images that are left, and write the results of all."""
-    keep_traces(cli.trainer, cli.output)
     settings = cli.resolved_config()
-    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
-    callbacks.append(ResultsWriter(cli.output, settings, start.run))
-    callbacks.append(
-        RunLogger(settings, cli.config.log_images, cli.config.log_changes)
-    )  # after the run's time is known
-    protect(callbacks, start)
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
-    if cli.model.result is None:
+    writer = ResultsWriter(cli.output, settings, state.run, metrics=cli.config.trainer.logger is not False)
+    # After the writer, so that the run's time is without the logging of pictures.
+    logger = RunLogger(settings, cli.config.log_images, cli.config.log_changes)
+    add_callbacks(cli, state, [writer, logger])
+    if not cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False):
         raise ConfigError("no image was evaluated; trainer.limit_test_batches must let at least one batch through")

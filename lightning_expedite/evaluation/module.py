@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from ..data.samples import Sample
+from ..data.samples import IGNORE_INDEX, Sample
 from ..errors import ConfigError, OutputError
 from ..models.segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol, with_reducer
 from ..models.segmenter.checkpoint import warn_pack_weights
@@ -17,12 +17,11 @@ from ..protocol import Protocol, choose_windows, require_positive
 from ..reducers import Reducer
 from ..regions import region
 from .compiling import CompiledWindows, CompileMode, one_graph, require_compiler
+from .device_memory import predict_in_memory
 from .finite import require_finite
-from .halving import halved_notice, predict_in_memory
 from .inference import Prediction, SlidingWindow, StageContext, Views, WindowForward, run_windows
-from .input_range import InputRange
-from .metrics import SUMMARY, Scores, SegmentationScores, class_counts
-from .notices import Notices, gather
+from .metrics import SUMMARY, Scores, SegmentationScores, class_counts, scores_of
+from .notices import FirstImages, Notices, gather
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class SegmenterModule(LightningModule):
         self.finished: list[ImageResult] = []  # by an interrupted run; on the first process only
         self.stage: StageContext = region  # a profiler may put its own here
         self.notices = Notices()
-        self._inputs = InputRange()
+        self._first_images = FirstImages()
         self._protocol: Protocol | None = None
 
     @property
@@ -179,12 +178,12 @@ class SegmenterModule(LightningModule):
         return SlidingWindow(window, stride, self.window_batch_size, model.convention.name, forward)
 
     def on_test_start(self) -> None:
-        """Check the pixel range of the first images anew."""
-        self._inputs = InputRange()
+        """Check the first images of this run."""
+        self._first_images = FirstImages()
 
     def on_predict_start(self) -> None:
-        """Check the pixel range of the first images anew."""
-        self._inputs = InputRange()
+        """Check the first images of this run."""
+        self._first_images = FirstImages()
 
     def on_test_epoch_start(self) -> None:
         """Start counting from what an interrupted run has finished.
@@ -236,7 +235,9 @@ class SegmenterModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Sum the counts over all processes."""
-        self.result = self._require_scores().compute()
+        scores = self._require_scores()
+        with scores.sync_context():
+            self.result = scores_of(scores.counts.cpu())  # compute() would make scalars of a single class's scores
         self.log_dict({name: self.result[name].float() for name in SUMMARY}, sync_dist=True)
         self.images = sorted(gather(self.images), key=lambda image: image.index)
         self.notices.gather()
@@ -289,17 +290,22 @@ class SegmenterModule(LightningModule):
         before = self.sliding_window
         prediction, self.sliding_window = predict_in_memory(predict, before, self.window_batch_size)
         if self.sliding_window is not before:
-            self.notices.add(halved_notice(self.sliding_window, self.window_batch_size), every_process=True)
+            size = self.sliding_window.batch_size
+            self.notices.add(
+                f"memory ran out with {self.window_batch_size} windows at once, so {size} went through the model from "
+                f"then on: give --model.window_batch_size {size}",
+                every_process=True,
+            )
         return prediction
 
     def _check_outputs(self, sample: Sample, prediction: Prediction) -> None:
-        """Check an image's logits, and the pixel range of the first images, once the device has been waited for."""
+        """Check an image's logits, and pixels and labels of the first images, once the device has been waited for."""
         require_finite(prediction.finite, self._require_model(), sample["name"])
         for warning in sample.get("warnings", ()):
             self.notices.add(warning)
         if self.global_rank == 0:  # all processes read by the same data module
-            text = self._inputs.look(sample["views"][0]["image"])
-            if text is not None:
+            image, target = sample["views"][0]["image"], sample["label"]
+            for text in self._first_images.check(image, prediction.labels, target, IGNORE_INDEX):
                 self.notices.add(text)
 
     def _require_model(self) -> Segmenter:

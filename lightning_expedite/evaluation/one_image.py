@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,12 @@ class Preparation:
         """Choose the settings of a model: those that are given, else those that its weights ask for.
 
         Raises:
-            ConfigError: Settings are out of their range or contradict each other.
+            ConfigError: Settings are unknown, out of their range or contradict each other.
         """
+        for name in settings.keys() - Settings.__annotations__.keys():
+            near = difflib.get_close_matches(name, Settings.__annotations__, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Settings.__annotations__)}"
+            raise ConfigError(f"{name!r} is not a setting; {hint}")
         protocol, normalization = model.protocol, settings.get("normalization")
         window, stride, batch = settings.get("window"), settings.get("stride"), settings.get("window_batch_size", 4)
         short, long = settings.get("short_side"), settings.get("long_side")

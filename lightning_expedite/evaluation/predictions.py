@@ -1,5 +1,7 @@
-"""What a prediction leaves behind: label maps, overlays and comparisons as PNG files."""
+"""Files of a prediction: label maps, overlays and comparisons as PNG files, and the list of their images."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ..data.reading import size_mismatch
-from ..data.samples import Size
+from ..data.samples import ImageSource, Size
+from ..data.sources import FileSource
 from ..errors import OutputError
 from ..files import write_atomically
 from ..visualization import compare, figure_bytes
@@ -17,6 +20,51 @@ from ..visualization.overlay import overlay_labels
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"
 COMPARISONS_FOLDER = "comparisons"
+FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, COMPARISONS_FOLDER)
+RUN_FILE = "predict.json"
+
+
+def names_written(output: Path) -> list[str] | None:
+    """Return the names of the images whose pictures earlier runs wrote; ``None`` if that is not known."""
+    try:
+        names: list[str] | None = json.loads((output / RUN_FILE).read_bytes()).get("images")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError):
+        return None
+    return names
+
+
+def check_folders(output: Path, source: ImageSource) -> None:
+    """Check that pictures neither replace files of others nor are taken for images to predict.
+
+    Raises:
+        OutputError: A folder for pictures holds PNG files of others, or images of ``source``.
+    """
+    names = names_written(output)
+    own = None if names is None else {output / folder / f"{name}.png" for folder in FOLDERS for name in names}
+    for folder in (output / name for name in FOLDERS):
+        foreign = sorted(path for path in folder.rglob("[!.]*.png") if own is not None and path not in own)
+        if foreign:
+            raise OutputError(
+                f"{folder} holds {len(foreign)} PNG files that predict did not write ({foreign[0].name}): give another "
+                "--output"
+            )
+        resolved = folder.resolve()
+        entries = source.entries if isinstance(source, FileSource) and folder.is_dir() else []
+        inside = [entry.image for entry in entries if entry.image.resolve().is_relative_to(resolved)]
+        if inside:
+            raise OutputError(
+                f"{len(inside)} of the images are in {folder}, where predict writes ({inside[0].name}): give another "
+                "--output, or another folder of images"
+            )
+
+
+def remove_pictures(output: Path, names: Iterable[str]) -> None:
+    """Remove the pictures of some images."""
+    for name in names:
+        for folder in FOLDERS:
+            (output / folder / f"{name}.png").unlink(missing_ok=True)
 
 
 class PictureWriter(Callback):
@@ -30,12 +78,8 @@ class PictureWriter(Callback):
         self.output = output
 
     def paths(self, name: str) -> list[Path]:
-        """Give the pictures of an image."""
+        """Return the files of an image."""
         raise NotImplementedError
-
-    def has(self, name: str) -> bool:
-        """Tell whether all pictures of an image are there."""
-        return all(path.is_file() for path in self.paths(name))
 
 
 class PredictionWriter(PictureWriter):
@@ -51,7 +95,7 @@ class PredictionWriter(PictureWriter):
         self.overlay = overlay
 
     def paths(self, name: str) -> list[Path]:
-        """Give the label map's file and, if wanted, the overlay's."""
+        """Return the label map's file and, if wanted, the overlay's."""
         folders = (LABELS_FOLDER, OVERLAYS_FOLDER) if self.overlay else (LABELS_FOLDER,)
         return [self.output / folder / f"{name}.png" for folder in folders]
 
@@ -71,7 +115,7 @@ class PredictionWriter(PictureWriter):
 
 
 class ComparisonWriter(PictureWriter):
-    """Writes ``comparisons/NAME.png``: image, ground truth where there is one, labels without and with the reducer.
+    """Writes ``comparisons/NAME.png``: image, ground truth if there is one, predictions without and with the reducer.
 
     The model runs a second time on every image, without its reducer and uncompiled.
 
@@ -80,11 +124,11 @@ class ComparisonWriter(PictureWriter):
     """
 
     def paths(self, name: str) -> list[Path]:
-        """Give the comparison's file."""
+        """Return the comparison's file."""
         return [self.output / COMPARISONS_FOLDER / f"{name}.png"]
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Raise `ConfigError` where names and colours are not those of the model's classes."""
+        """Raise `ConfigError` if the data set has other classes than the model."""
         pl_module.check_classes(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
@@ -93,10 +137,10 @@ class ComparisonWriter(PictureWriter):
         samples = [sample for sample in batch if sample["index"] >= 0]
         for sample, (name, labels) in zip(samples, outputs, strict=True):
             with trainer.precision_plugin.predict_step_context():
-                unreduced = pl_module.predict_baseline(sample).labels.cpu().numpy()
+                baseline = pl_module.predict_baseline(sample).labels.cpu().numpy()
             figure = compare(
                 data.read_image(sample["index"]),
-                unreduced,
+                baseline,
                 labels.numpy(),
                 label=read_label(data, sample),
                 classes=data.classes,

@@ -5,15 +5,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 
@@ -21,13 +13,16 @@ class ImagesPerSecond(ProgressColumn):
     """Speed so far, over all processes."""
 
     def render(self, task: Task) -> Text:
-        """Show the speed."""
+        """Return the speed as text."""
         speed = task.finished_speed or task.speed
         return Text("- images/s" if speed is None else f"{speed:.2f} images/s", style="progress.data.speed")
 
 
 class ImageProgress(ProgressBar):
-    """Shows images done, images per second and the time left, on the first process."""
+    """Shows images done, images per second and the time left, on the first process.
+
+    Lightning's own bars count the batches of one process, and know of no images that an interrupted run has finished.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +30,7 @@ class ImageProgress(ProgressBar):
         self._progress: Progress | None = None
 
     def disable(self) -> None:
-        """Show nothing; Lightning calls it on all processes but the first."""
+        """Show nothing; Lightning calls it on all processes except the first."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -53,30 +48,25 @@ class ImageProgress(ProgressBar):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        """Count the batch."""
-        self._advance(trainer, batch)
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Count the batch."""
-        self._advance(trainer, batch)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error stands on lines of its own."""
-        self._close()
+        """Count the batch, once for every process."""
+        if self._progress is not None:
+            task = self._progress.tasks[0]
+            done = sum(sample["index"] >= 0 for sample in batch) * trainer.world_size
+            self._progress.update(task.id, completed=min(task.completed + done, task.total or 0))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""
         self._close()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar before results are shown."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that the error is on lines of its own."""
+        self._close()
+
+    on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
 
     def _open(self, trainer: Trainer, name: str, loader: Any, batches: Any) -> None:
         if not self._enabled:
@@ -87,13 +77,6 @@ class ImageProgress(ProgressBar):
         left = int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size
         self._progress.add_task(name, total=min(len(loader.dataset), done + left), completed=done)
         self._progress.start()
-
-    def _advance(self, trainer: Trainer, batch: Any) -> None:
-        if self._progress is None:
-            return
-        task = self._progress.tasks[0]
-        done = sum(sample["index"] >= 0 for sample in batch) * trainer.world_size
-        self._progress.update(task.id, completed=min(task.completed + done, task.total or 0))
 
     def _close(self) -> None:
         if self._progress is not None:

@@ -1,5 +1,7 @@
-"""What an evaluation leaves behind: ``results.json``, ``images.jsonl`` and tables on screen."""
+"""Files and tables of an evaluation: ``results.json``, ``images.jsonl``, ``metrics.csv``, ``config.yaml``."""
 
+import csv
+import io
 import json
 import math
 import time
@@ -14,17 +16,19 @@ from rich.console import Console
 from rich.text import Text
 
 from ..data.base import SegmentationDataModule
+from ..data.sources import FileSource
 from ..files import write_atomically
 from .environment import describe_environment
-from .label_warnings import label_warnings
 from .metrics import SUMMARY, Scores, scores_of
 from .module import ImageResult, SegmenterModule
-from .resuming import RUN
+from .notices import label_warnings
+from .resume import RUN, hash_text
 from .tables import class_table, summary_table
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
 IMAGES_FILE = "images.jsonl"
+METRICS_FILE = "metrics.csv"
 
 
 class ResultsWriter(Callback):
@@ -33,13 +37,15 @@ class ResultsWriter(Callback):
     Args:
         output: Folder to write to.
         config: The resolved settings as YAML, to be stored with the results.
-        run: What identifies the run, see `fingerprints.fingerprint`.
+        run: What the run depends on, see `resume.describe_run`.
+        metrics: Whether ``metrics.csv`` is written.
     """
 
-    def __init__(self, output: Path, config: str, run: Mapping[str, Any]) -> None:
+    def __init__(self, output: Path, config: str, run: Mapping[str, Any], metrics: bool = True) -> None:
         self.output = output
         self.config = config
         self.run = run
+        self.metrics = metrics
         self._start = 0.0
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,23 +60,26 @@ class ResultsWriter(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader: Any = trainer.test_dataloaders
+        images, profile = pl_module.images, describe_profile(trainer)
         results = {
             **describe_scores(pl_module.result, data.classes),
-            **describe_images(pl_module.images, total=len(loader.dataset)),
+            **describe_images(images, total=len(loader.dataset)),
             "images_resumed": len(pl_module.finished),
             "seconds": time.perf_counter() - self._start,
-            **describe_profile(trainer),
-            "warnings": [*pl_module.notices.texts, *label_warnings(pl_module.images, data.classes)],
+            **({"profile": profile} if profile else {}),
+            "warnings": [*pl_module.notices.texts, *label_warnings(images, data.classes, ignored_classes(data))],
             "protocol": describe_protocol(pl_module, data),
             "config": yaml.safe_load(self.config),
             "environment": describe_environment(
                 trainer.strategy.root_device, str(trainer.precision), trainer.world_size
             ),
-            RUN: self.run,
+            RUN: {**self.run, "data": {**self.run.get("data", {}), "sha256": combined_digest(images)}},
         }
-        lines = [json.dumps(image_row(image), allow_nan=False) for image in pl_module.images]
+        lines = [json.dumps(image_row(image), allow_nan=False) for image in images]
         write_atomically(self.output / IMAGES_FILE, "".join(f"{line}\n" for line in lines).encode())
         write_atomically(self.output / CONFIG_FILE, self.config.encode())
+        if self.metrics:
+            write_metrics(self.output / METRICS_FILE, trainer.callback_metrics, results)
         write_atomically(self.output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
         show_results(results, self.output)
 
@@ -85,7 +94,7 @@ def show_results(results: dict[str, Any], output: Path) -> None:
 
 
 def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Give scores in percent, per class and counts, in JSON's types; absent classes have ``None``."""
+    """Return scores in percent, per class and counts, in JSON's types; absent classes have ``None``."""
     return {
         "scores": {name: number(scores[name]) for name in SUMMARY},
         "per_class": [
@@ -100,17 +109,22 @@ def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, A
 
 
 def describe_profile(trainer: Trainer) -> dict[str, Any]:
-    """Return what the profilers among the callbacks measured, by section; nothing where there are none."""
+    """Return what the profilers among the callbacks measured, by section."""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    # Known by their attributes: profilers are imported by the command line, or are a user's own.
-    profile = {
-        each.section: each.figures for each in callbacks if hasattr(each, "section") and hasattr(each, "figures")
-    }
-    return {"profile": profile} if profile else {}
+    # Recognised by their attributes: profilers belong to the benchmarking package, or are a user's own.
+    profilers = [each for each in callbacks if hasattr(each, "section") and hasattr(each, "figures")]
+    return {profiler.section: profiler.figures for profiler in profilers}
+
+
+def ignored_classes(data: SegmentationDataModule) -> list[int]:
+    """Return the classes that no value of a label file stands for."""
+    source = data.listed
+    label = source.entries[0].label if isinstance(source, FileSource) else None
+    return [] if label is None else sorted(set(range(data.num_classes)) - set(label.table.tolist()))
 
 
 def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> dict[str, Any]:
-    """Give the settings of the evaluation that were used in the end, wherever they came from."""
+    """Return the settings of the evaluation that were used in the end, wherever they came from."""
     assert module.sliding_window is not None
     short_side, long_side = data.resize or (None, None)
     return {
@@ -126,7 +140,7 @@ def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> 
 
 
 def describe_images(images: list[ImageResult], total: int) -> dict[str, Any]:
-    """Give how many images and windows a result is from, and whether that is the whole data set."""
+    """Return how many images and windows a result is from, and whether that is the whole data set."""
     return {
         "images": len(images),
         "images_total": total,
@@ -136,8 +150,15 @@ def describe_images(images: list[ImageResult], total: int) -> dict[str, Any]:
     }
 
 
+def combined_digest(images: list[ImageResult]) -> str | None:
+    """Return one SHA-256 over the digests of all images and labels; ``None`` if the data module computes none."""
+    if any(image.digest is None for image in images):
+        return None
+    return hash_text("".join(f"{image.name} {image.digest}\n" for image in images))
+
+
 def image_row(image: ImageResult) -> dict[str, Any]:
-    """Give one image's line of ``images.jsonl``: its scores, and the counts of the classes that occur."""
+    """Return one image's line of ``images.jsonl``: its scores, and the counts of the classes that occur."""
     counts = torch.tensor(image.counts)
     scores = scores_of(counts)
     classes = counts.any(dim=0).nonzero().flatten()
@@ -145,6 +166,7 @@ def image_row(image: ImageResult) -> dict[str, Any]:
     return {
         "index": image.index,
         "name": image.name,
+        "digest": image.digest,
         "height": image.size[0],
         "width": image.size[1],
         "windows": image.windows,
@@ -157,6 +179,30 @@ def image_row(image: ImageResult) -> dict[str, Any]:
     }
 
 
+def write_metrics(path: Path, logged: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Write all numbers of a run as one row: what was logged, scores of classes, and profilers' figures."""
+    row = {name: float(value) for name, value in logged.items()}
+    for score in ("IoU", "Acc"):
+        row |= {f"{score}/{each['name']}": each[score] for each in results["per_class"] if each[score] is not None}
+    row |= flatten(results.get("profile", {}), "profile")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerow(row)
+    write_atomically(path, text.getvalue().encode())
+
+
+def flatten(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the numbers in nested mappings, under names joined by slashes."""
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}/{name}")
+        elif value is not None:
+            flat[f"{prefix}/{name}"] = float(value)
+    return flat
+
+
 def number(value: torch.Tensor) -> float | None:
-    """Turn a scalar into JSON's number, NaN into ``None``."""
+    """Convert a scalar tensor to JSON's number, NaN to ``None``."""
     return None if math.isnan(value.item()) else value.item()

@@ -70,8 +70,8 @@ class RunState:
 
     @property
     def header(self) -> Record:
-        """The content of ``run.json``: files may change while their images are not finished, so only names count."""
-        return {RUN: {**self.run, "data": {"images": len(self.images)}}, "images": [name for name, _ in self.images]}
+        """The content of ``run.json``: files may change while their images are not finished."""
+        return {**self.run, "data": {"images": len(self.images)}}
 
 
 def describe_run(
@@ -164,13 +164,13 @@ def lock_folder(folder: Path) -> Iterator[None]:
         lock = FileLock(path, timeout=0).acquire()
         with suppress(OSError):  # a full disk; the text is only for the message to a second run
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    except Timeout as error:
-        holder = path.read_text().strip() or "another process"
-        raise OutputError(
-            f"--output {folder} is in use by {holder}: wait until it has ended, or give another folder"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"--output {folder} cannot be written to: {error.strerror}") from error
+    except (Timeout, OSError) as error:
+        if isinstance(error, Timeout) and path.exists():
+            holder = path.read_text().strip() or "another process"
+            reason = f"is in use by {holder}: wait until it has ended, or give another folder"
+        else:
+            reason = "cannot be written to: check its permissions and the space left"
+        raise OutputError(f"--output {folder} {reason}") from error
     with lock:
         try:
             yield
@@ -181,7 +181,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 @contextmanager
 def claim_run(
     state: RunState,
-    describe: Callable[[], tuple[Record, Sequence[ListedImage]]],
+    describe: Callable[[], None],
     result: Path,
     product: Path,
     *,
@@ -193,7 +193,7 @@ def claim_run(
 
     Args:
         state: Receives what is left to do.
-        describe: Returns what the run depends on, and its images.
+        describe: Sets ``state.run`` and ``state.images``; it may take a while.
         result: The file, written last, that says what a finished run depended on.
         product: File or folder whose presence shows that there was an earlier run.
         first: Whether this is the run's first process; the others change nothing.
@@ -205,11 +205,13 @@ def claim_run(
     """
     if not first:
         # The first process does not change the result before this one takes part.
-        state.complete = resume and result.exists() and matches_run(result, describe()[0], overwrite=True)
+        if resume and result.exists():
+            describe()
+            state.complete = matches_run(result, state.run, overwrite=True)
         yield
         return
     with lock_folder(result.parent):
-        state.run, state.images = describe()
+        describe()
         if resume and matches_run(result, state.run, overwrite=True):
             state.complete = True
             if _read_header(state.folder) == state.header:  # the run was killed before it could remove them
@@ -284,17 +286,11 @@ def _read_header(folder: Path) -> Any:
     return None
 
 
-def image_names(folder: Path) -> list[str] | None:
-    """Return the names of all images of an interrupted run; ``None`` if there is none in the folder."""
-    header = _read_header(folder)
-    return header.get("images") if isinstance(header, dict) else None
-
-
 def _what_changed(header: Any, records: Sequence[Record], state: RunState) -> str | None:
     """Return the first setting or finished image that is not as it was; ``None`` if there is none."""
-    if not isinstance(header, dict) or RUN not in header:
+    if not isinstance(header, dict):
         return f"{_RUN_FILE} is missing or damaged"
-    if changed := difference(header[RUN], state.header[RUN]):
+    if changed := difference(header, state.header):
         return changed
     for record in records:
         listed = [[name, list(sizes)] for name, sizes in state.images[record["index"] : record["index"] + 1]]
@@ -416,9 +412,7 @@ class FinishedImages(Callback):
             record["notices"] = new
             self._noted += len(new)
         try:
-            line = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
-            while line:
-                line = line[self._file.write(line) :]
+            append(self._file, record)
         except OSError as error:
             raise OutputError(
                 f"{self.state.folder} cannot be written: {error.strerror}; finished images are kept: fix that, then go "
@@ -432,6 +426,13 @@ class FinishedImages(Callback):
         trainer.strategy.barrier("the results are written")
         if trainer.is_global_zero:
             shutil.rmtree(self.state.folder)
+
+
+def append(file: IO[bytes], record: Record) -> None:
+    """Write a record as one line of JSON to an unbuffered file."""
+    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    while line:
+        line = line[file.write(line) :]
 
 
 def end_on_sigterm() -> None:

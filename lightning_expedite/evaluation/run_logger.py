@@ -1,33 +1,30 @@
-"""What loggers get of a test run beside its numbers: settings, the table of classes, and pictures of a few images."""
+"""Log a test run's settings, its table of classes, and pictures of a few images."""
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 
 from ..data.samples import Sample
 from ..errors import ConfigError
-from ..text import markdown
+from ..text import markdown, visible
 from ..visualization.overlay import Image, overlay_labels
 from ..visualization.strips import mark, strip
 from .finite import require_finite
-from .inference import SlidingWindow, run_windows
 from .metrics import SUMMARY
-from .module import SegmenterModule, views_of
+from .module import SegmenterModule
 from .results import describe_scores
 
 TABLE_COLUMNS = ("class", "IoU %", "Acc %", "labelled pixels")
 
 
 class RunLogger(Callback):
-    """Gives the trainer's loggers the settings, the scores of each class and, if wanted, pictures, from one process.
+    """Sends settings, scores of each class and, if wanted, pictures to the trainer's loggers, from one process.
 
     A logger with tables gets a table, one with texts the table as text, and any other the numbers. Pictures are made
     after everything was measured, one image at a time, so that neither times nor memory of the run contain them.
@@ -35,7 +32,7 @@ class RunLogger(Callback):
     Args:
         config: The resolved settings as YAML.
         images: How many images of the data set to show, the first ones.
-        changes: Whether to mark the pixels that are labelled otherwise without the reducer.
+        changes: Whether to mark the pixels whose prediction the reducer changes.
     """
 
     def __init__(self, config: str, images: int = 0, changes: bool = False) -> None:
@@ -44,11 +41,7 @@ class RunLogger(Callback):
         self.changes = changes
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, before any work, whether a logger takes the pictures.
-
-        Raises:
-            ConfigError: None does.
-        """
+        """Raise `ConfigError` before any work if pictures are wanted and no logger takes them."""
         if self.images and trainer.is_global_zero and not any(map(takes_pictures, trainer.loggers)):
             raise ConfigError(
                 "--log_images: no logger of this run takes pictures; "
@@ -75,7 +68,7 @@ class RunLogger(Callback):
             sample: Sample = loader.dataset[index]
             picture, caption = draw_sample(trainer, module, sample, self.changes)
             for logger in loggers:
-                log_picture(logger, f"images/{sample['name']}", picture, caption)
+                log_picture(logger, f"images/{visible(sample['name'])}", picture, visible(caption))
 
 
 def draw_sample(trainer: Trainer, module: SegmenterModule, sample: Sample, changes: bool) -> tuple[Image, str]:
@@ -87,45 +80,25 @@ def draw_sample(trainer: Trainer, module: SegmenterModule, sample: Sample, chang
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     image: Image = data.read_image(sample["index"])
     assert sample["label"] is not None, "test data have labels"
-    assert module.sliding_window is not None
-    labels = label_sample(trainer, module, sample, module.sliding_window)
-    panels = [image, *(overlay_labels(image, one, data.palette) for one in (sample["label"].numpy(), labels))]
+    plugin = trainer.precision_plugin
+    (moved,) = trainer.strategy.batch_to_device(plugin.convert_input([sample]), module.device)
+    with torch.inference_mode(), plugin.test_step_context():
+        prediction = module.predict(moved)
+        baseline = module.predict_baseline(moved) if changes and module.reducer is not None else None
+    assert module.model is not None
+    require_finite(prediction.finite, module.model, sample["name"])
+    labels = prediction.labels.cpu().numpy()
+    panels = [image, *(overlay_labels(image, each, data.palette) for each in (sample["label"].numpy(), labels))]
     caption = f"{sample['name']}: image, label, prediction"
-    if changes and module.reducer is not None:
-        unreduced = label_unreduced(trainer, module, sample)
-        panels.append(mark(image, labels != unreduced))
-        caption += f", changed by the reducer ({np.mean(labels != unreduced):.2%})"
+    if baseline is not None:
+        changed = labels != baseline.labels.cpu().numpy()
+        panels.append(mark(image, changed))
+        caption += f", changed by the reducer ({np.mean(changed):.2%})"
     return strip(panels), caption
 
 
-def label_sample(
-    trainer: Trainer, module: SegmenterModule, sample: Sample, sliding_window: SlidingWindow
-) -> NDArray[np.int64]:
-    """Label an image ``(H, W)`` outside a test step, with the trainer's precision and on its device."""
-    assert module.model is not None
-    plugin = trainer.precision_plugin
-    batch = trainer.strategy.batch_to_device(plugin.convert_input([sample]), module.device)
-    views = views_of(batch[0])
-    with torch.inference_mode(), plugin.test_step_context():
-        prediction = sliding_window.predict(module.model, views, (sample["size"][0], sample["size"][1]))
-        labels: NDArray[np.int64] = prediction.labels.cpu().numpy()
-        require_finite(prediction.finite, module.model, sample["name"])
-    return labels
-
-
-def label_unreduced(trainer: Trainer, module: SegmenterModule, sample: Sample) -> NDArray[np.int64]:
-    """Label an image without the module's reducer, uncompiled: what is compiled contains it."""
-    assert module.model is not None
-    assert module.sliding_window is not None
-    reducer, module.model.reducer = module.model.reducer, None
-    try:
-        return label_sample(trainer, module, sample, replace(module.sliding_window, forward=run_windows))
-    finally:
-        module.model.reducer = reducer
-
-
 def class_rows(scores: dict[str, Any]) -> list[list[Any]]:
-    """Give the rows of the table of classes; see `TABLE_COLUMNS`."""
+    """Return the rows of the table of classes; see `TABLE_COLUMNS`."""
     return [
         [row["name"], row["IoU"], row["Acc"], label]
         for row, label in zip(scores["per_class"], scores["label"], strict=True)
@@ -133,7 +106,7 @@ def class_rows(scores: dict[str, Any]) -> list[list[Any]]:
 
 
 def log_settings(logger: Any, settings: dict[str, Any], scores: dict[str, float]) -> None:
-    """Give a logger the settings, and the scores with them where it compares runs by both, as TensorBoard does."""
+    """Log the settings, with the scores where a logger compares runs by both, as TensorBoard does."""
     if "metrics" in inspect.signature(logger.log_hyperparams).parameters:
         logger.log_hyperparams(settings, {f"compare/{name}": score for name, score in scores.items()})
     else:
@@ -141,12 +114,12 @@ def log_settings(logger: Any, settings: dict[str, Any], scores: dict[str, float]
 
 
 def takes_pictures(logger: Logger) -> bool:
-    """Tell whether a logger takes pictures: as W&B's does by a method, as TensorBoard's does by its writer."""
+    """Return whether a logger takes pictures: W&B's has a method, TensorBoard's a writer for them."""
     return hasattr(logger, "log_image") or hasattr(_writer(logger), "add_image")
 
 
 def log_picture(logger: Any, name: str, picture: Image, caption: str) -> None:
-    """Give a logger an RGB picture ``(H, W, 3)``."""
+    """Log an RGB picture ``(H, W, 3)``."""
     if hasattr(logger, "log_image"):
         logger.log_image(name, [picture], caption=[caption])
     else:
@@ -155,7 +128,7 @@ def log_picture(logger: Any, name: str, picture: Image, caption: str) -> None:
 
 
 def log_classes(logger: Any, rows: Sequence[Sequence[Any]]) -> None:
-    """Give a logger the scores of all classes, in the richest form that it takes."""
+    """Log the scores of all classes, in the richest form that a logger takes."""
     if hasattr(logger, "log_table"):
         logger.log_table("classes", columns=list(TABLE_COLUMNS), data=[list(row) for row in rows])
     elif hasattr(_writer(logger), "add_text"):
@@ -166,7 +139,7 @@ def log_classes(logger: Any, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def markdown_table(rows: Sequence[Sequence[Any]]) -> str:
-    """Write the table of classes as Markdown, which TensorBoard renders."""
+    """Return the table of classes as Markdown, which TensorBoard renders."""
     lines = [TABLE_COLUMNS, ("---", *["---:"] * (len(TABLE_COLUMNS) - 1)), *map(_cells, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import ConfigError, OutputError
-from ..evaluation.differing import difference
+from ..evaluation.resume import difference
 from ..evaluation.tables import literal
 from ..files import write_atomically
 from .client import Answer, Worker
