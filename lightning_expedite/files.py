@@ -15,6 +15,8 @@ import yaml
 
 from .errors import OutputError
 
+RESULTS_FILE, IMAGES_FILE, BENCHMARK_FILE = "results.json", "images.jsonl", "benchmark.json"
+POINT_FILE, FAILURE_FILE = "point.yaml", "failed.json"  # of a sweep's point, whose results lie in folders beside them
 MAX_BYTES = 1 << 20
 """Size of the largest config, list or `variant.yml` that is read."""
 MAX_NODES = 100_000

@@ -1,7 +1,9 @@
-"""Texts that come from files, made safe for where they are written; and numbers as they are shown."""
+"""Text from files, escaped for where it is written; and numbers as they are shown."""
 
 import unicodedata
 from collections.abc import Iterable
+
+from rich.text import Text
 
 MISSING = "–"
 LONGEST = 120  # characters of a name; texts made of names may be longer
@@ -31,36 +33,38 @@ _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308"
 
 
 def plain(text: object, limit: int = LONGEST) -> str:
-    """Bring a text from a file into one line of visible characters, shortened where it is longer than ``limit``."""
+    """Return a text from a file as one line of visible characters, at most ``limit`` of them."""
     visible = "".join(sign if sign.isprintable() else " " for sign in str(text))
     return shortened(" ".join(visible.split()), limit)
 
 
 def visible(text: object) -> str:
-    """Give a text with a sign in place of each that cannot be seen, which a terminal would take for a command."""
+    """Replace characters that cannot be seen, which a terminal would take for a command."""
     return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
 
 
+def literal(text: object, style: str = "") -> Text:
+    """Return a text that rich prints as it is: without markup, emoji codes and terminal commands."""
+    return Text(visible(text), style)
+
+
 def shortened(text: str, limit: int) -> str:
-    """Cut a text that is longer than ``limit`` characters, and show that it was."""
+    """Cut a text that is longer than ``limit`` characters, ending it with an ellipsis."""
     return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
 def markdown(text: object) -> str:
-    """Write a text so that Markdown and the HTML inside it take nothing in it for markup."""
+    """Escape a text for Markdown and the HTML inside it."""
     return plain(text, _ANY).translate(_MARKDOWN).replace("://", ":\\//")  # else an address becomes a link
 
 
 def latex(text: object) -> str:
-    """Write a text so that LaTeX sets it as it is, with any engine.
-
-    Letters with common accents become commands; what has no such form is given by its code point.
-    """
+    """Escape a text for LaTeX with any engine: accents become commands, other characters their code point."""
     return "".join(_latex_sign(sign) for sign in plain(text, _ANY))
 
 
 def csv_cell(value: object) -> object:
-    """Write a text so that a spreadsheet does not take it for a formula; numbers are left alone."""
+    """Escape a text so that a spreadsheet does not take it for a formula; numbers are returned as they are."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = plain(value, _ANY)
@@ -68,24 +72,19 @@ def csv_cell(value: object) -> object:
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """Make a row of a table from cells that are Markdown already."""
+    """Return a row of a table from cells that are Markdown already."""
     return f"| {' | '.join(cells)} |"
 
 
-def number(value: float | None, form: str) -> str:
-    """Show a number; one that there is not as a dash."""
-    return MISSING if value is None else format(value, form)
-
-
 def digits(value: float | None) -> str:
-    """Show a number with four significant digits, large ones in full."""
+    """Format a number with four significant digits, large ones in full."""
     if value is None:
         return MISSING
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 def signed(value: float | None, form: str = ".2f") -> str:
-    """Show a difference with its sign; what rounds to nothing has none."""
+    """Format a difference with its sign, which zero does not have."""
     if value is None:
         return MISSING
     text = format(abs(value), form)

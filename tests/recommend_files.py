@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from lightning_expedite.analysis.counts import ImageCounts, mean_iou
+from lightning_expedite.analysis.comparison import ImageCounts, mean_iou
 
 TOME = "lightning_expedite.reducers.ToMe"
 ENVIRONMENT = {
@@ -71,12 +71,12 @@ def write_test(folder, counts, reducer, **changes):
     (folder / "images.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in images_of(counts)))
 
 
-def write_benchmark(folder, *rows, device="Test CPU", precision="32-true", checkpoint="demo"):
+def write_benchmark(folder, *rows, checkpoint="demo", **environment):
     """Write what ``benchmark`` leaves; a row is a reducer, its time in ms and, if wanted, the spread of its passes."""
     content = {
         "kind": "benchmark",
-        "environment": {**ENVIRONMENT, "device": device},
-        "settings": {"precision": precision, "compile": False},
+        "environment": {**ENVIRONMENT, **environment},
+        "settings": {"precision": "32-true", "compile": False},
         "rows": [row_of(*row, checkpoint=checkpoint) for row in rows],
         "failed": [],
         "notes": [],
@@ -86,7 +86,7 @@ def write_benchmark(folder, *rows, device="Test CPU", precision="32-true", check
 
 
 def row_of(reducer, ms, spread=0.0, memory=100.0, checkpoint="demo"):
-    """Make a row of a setting whose unreduced model takes 20 ms; at batch 4 both are twice as fast."""
+    """Return a row of a setting whose baseline takes 20 ms; at batch 4 both are twice as fast."""
     steps = np.linspace(-1, 1, 21)
     times = {"unreduced": np.full(21, 20.0), "reduced": ms * (1 + spread * steps)}
     ratios = times["unreduced"] / times["reduced"]
@@ -128,7 +128,7 @@ MS = {0.1: 18.0, 0.2: 16.0, 0.3: 14.0, 0.4: 11.0}
 
 
 def write_sweep(folder, images=60, benchmarked=True):
-    """Write a sweep of ToMe: the unreduced model at 90% right pixels and four ratios, ever faster and worse."""
+    """Write a sweep of ToMe: the baseline at 90% right pixels and four ratios, ever faster and worse."""
     for ratio, quality in {None: 0.9, **QUALITIES}.items():
         point = folder / "points" / ("none" if ratio is None else f"tome_ratio{ratio}")
         reducer = None if ratio is None else tome(ratio)

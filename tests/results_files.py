@@ -57,7 +57,7 @@ def environment(precision, **changes):
     } | changes
 
 
-def row(method, ratio=1.0, speedup=1.0, *, config="some", checkpoint="demo", unreduced_ms=20.0, batch=4):
+def row(method, ratio=1.0, speedup=1.0, *, config="some", checkpoint="demo", baseline_ms=20.0, batch=4):
     """A row of ``benchmark.json``; without a reducer it has one side."""
     reduced = method is not None
 
@@ -72,15 +72,15 @@ def row(method, ratio=1.0, speedup=1.0, *, config="some", checkpoint="demo", unr
         "input": {"source": "Demo", "size": [128, 128], "crops": 4},
         "gflops": {"unreduced": 8.0, "reduced": 8.0 / ratio if reduced else None, "ratio": ratio if reduced else None},
         "latency": {
-            "unreduced": side(unreduced_ms),
-            "reduced": side(unreduced_ms / speedup) if reduced else None,
+            "unreduced": side(baseline_ms),
+            "reduced": side(baseline_ms / speedup) if reduced else None,
             "speedup": {**spread, "pairs": 7 if reduced else 0},
         },
         "efficiency": speedup / ratio if reduced else None,
         "throughput": {
             "batch_size": batch,
-            "unreduced": 1100 / unreduced_ms,
-            "reduced": 1100 * speedup / unreduced_ms if reduced else None,
+            "unreduced": 1100 / baseline_ms,
+            "reduced": 1100 * speedup / baseline_ms if reduced else None,
             "speedup": {**spread, "pairs": 7},
         },
         "peak_memory_mib": {"unreduced": 80.0, "reduced": 80.0 / ratio**0.5 if reduced else None},
@@ -106,12 +106,12 @@ def write(path: Path, content) -> Path:
     return path
 
 
-def sweep(folder: Path, points: int = 9, classes=CLASSES, unreduced: bool = True) -> Path:
-    """The layout that a sweep leaves: the unreduced model, and settings of every method, each tested and timed."""
-    if unreduced:
+def sweep(folder: Path, points: int = 9, classes=CLASSES, baseline: bool = True) -> Path:
+    """The layout that a sweep leaves: the baseline, and settings of every method, each tested and timed."""
+    if baseline:
         write(folder / "points/none/test/results.json", scores(classes=classes))
         write(folder / "points/none/benchmark/benchmark.json", benchmark(row(None, config="point")))
-    for number in range(points - unreduced):
+    for number in range(points - baseline):
         name = list(METHODS)[number % len(METHODS)]
         step = number // len(METHODS)
         strength = 1 + step + 0.4 * (number % len(METHODS))

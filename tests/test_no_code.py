@@ -12,7 +12,8 @@ from fake_hub import FakeHub
 from tiny import tiny_model
 
 from lightning_expedite import Segmenter, load_segmenter
-from lightning_expedite.analysis.counting import make_reducer
+from lightning_expedite.analysis.recommend import make_reducer
+from lightning_expedite.analysis.schema import ClassSpec
 from lightning_expedite.errors import CheckpointError, ExpediteError
 from lightning_expedite.models.segmenter.hub import hub_reference
 from lightning_expedite.reducers import ToMe
@@ -126,8 +127,8 @@ def test_a_revision_that_leads_out_of_the_cache_is_refused(hostile):
     "path", ["os.system", "pathlib.Path", "builtins.exec", "lightning_expedite.files.write_atomically"]
 )
 def test_what_a_result_names_is_called_only_where_it_is_a_reducer(path, tmp_path):
-    spec = {"class_path": path, "init_args": {"command": f"touch {tmp_path / 'mark'}"}}
-    with pytest.raises(ExpediteError, match="is no reducer"):
+    spec = ClassSpec(class_path=path, init_args={"command": f"touch {tmp_path / 'mark'}"})
+    with pytest.raises(ExpediteError, match="is not a reducer"):
         make_reducer(spec)
     assert not (tmp_path / "mark").exists()
-    assert repr(make_reducer({"class_path": "ToMe", "init_args": {"ratio": 0.3}})) == "ToMe(ratio=0.3)"
+    assert repr(make_reducer(ClassSpec(class_path="ToMe", init_args={"ratio": 0.3}))) == "ToMe(ratio=0.3)"

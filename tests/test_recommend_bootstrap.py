@@ -1,5 +1,6 @@
 """Losses of mIoU, resampled: against plain loops, known cases and a simulation of what an interval promises."""
 
+import json
 import time
 
 import numpy as np
@@ -9,9 +10,8 @@ from recommend_files import counts_of, images_of, tome, write_test
 
 from lightning_expedite.analysis import bootstrap
 from lightning_expedite.analysis.bootstrap import Losses, bootstrap_losses
-from lightning_expedite.analysis.counts import ImageCounts, mean_iou, read_counts
-from lightning_expedite.analysis.runs import Test as Result
-from lightning_expedite.analysis.runs import read_runs
+from lightning_expedite.analysis.comparison import ImageCounts, mean_iou, read_counts
+from lightning_expedite.analysis.results import read_results
 from lightning_expedite.errors import DataError
 from lightning_expedite.evaluation.metrics import scores_of
 
@@ -42,7 +42,7 @@ def test_miou_of_no_class_is_no_number():
 def test_counts_are_read_as_they_were_written(tmp_path):
     counts = counts_of(0.8)
     write_test(tmp_path, counts, tome(0.2))
-    read = read_counts(read_runs([tmp_path])[0].test)
+    read = read_counts(read_results([tmp_path])["evaluation"][0])
     assert read.images == counts.images
     for name in ("intersection", "prediction", "label", "union"):
         assert (getattr(read, name) == getattr(counts, name)).all()
@@ -54,19 +54,18 @@ def test_counts_of_another_run_are_refused(tmp_path):
     write_test(other, counts_of(0.7), None)
     (tmp_path / "images.jsonl").write_bytes((other / "images.jsonl").read_bytes())
     with pytest.raises(DataError, match="do not add up"):
-        read_counts(read_runs([tmp_path / "results.json"])[0].test)
+        read_counts(read_results([tmp_path / "results.json"])["evaluation"][0])
 
 
 @pytest.mark.parametrize("damage", [{"classes": [99]}, {"label": [1]}, {"classes": None}])
 def test_damaged_lines_are_refused(tmp_path, damage):
     counts = counts_of(0.8, images=2)
     write_test(tmp_path, counts, None)
-    rows = list(images_of(counts))
-    result = read_runs([tmp_path])[0].test
-    broken = Result(result.path, result.content)
-    broken.__dict__["images"] = [{**rows[0], **damage}, rows[1]]
-    with pytest.raises(DataError, match=r"images\.jsonl is no list of images"):
-        read_counts(broken)
+    first, second = images_of(counts)
+    lines = [first | damage | ({"intersection": [1], "prediction": [1], "label": [1]} if "classes" in damage else {})]
+    (tmp_path / "images.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, second]))
+    with pytest.raises(DataError, match=r"images\.jsonl, line 1"):
+        read_counts(read_results([tmp_path])["evaluation"][0])
 
 
 def loss_in_plain_loops(unreduced, reduced, chosen):
@@ -154,7 +153,7 @@ def test_what_images_share_cancels_out():
 
 
 def test_other_images_are_an_error():
-    with pytest.raises(ValueError, match="must have the images of the unreduced model"):
+    with pytest.raises(ValueError, match="every image of a setting must be one of the baseline"):
         bootstrap_losses(counts_of(0.9, 10), [counts_of(0.9, 11)], 5)
 
 

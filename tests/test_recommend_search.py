@@ -9,8 +9,8 @@ import yaml
 from recommend_files import write_sweep
 from small_run import command_line
 
-from lightning_expedite.analysis.counts import read_counts
-from lightning_expedite.analysis.runs import read_runs
+from lightning_expedite.analysis.comparison import read_counts
+from lightning_expedite.analysis.results import read_results
 from lightning_expedite.errors import ConfigError, OutputError
 from lightning_expedite.reducers import ACT, EncoderShape, EViT, Reducer, Reduction, TokenClustering, ToMe
 from lightning_expedite.reducers.spaces import FloatRange, GridRange, IntRange, LayerChoice
@@ -182,14 +182,14 @@ def test_the_subset_is_scored_and_counted_as_test_and_benchmark_do(run, config):
     assert run("test", *words, "--output", "tested")[0] == 0
     quick = [word for name, value in QUICK for word in (f"--{name}", value)]
     assert run("benchmark", *words, *quick, "--device", "cpu", "--output", "timed")[0] == 0
-    expected = read_counts(read_runs(["tested"])[0].test)
+    expected = read_counts(read_results(["tested"])["evaluation"][0])
     subset = Subset(SearchCLI(["--config", str(config)]), images=9)
     counts = subset.score(ToMe(0.3))
     assert counts.images == expected.images
     assert all(
         (getattr(counts, name) == getattr(expected, name)).all() for name in ("intersection", "prediction", "label")
     )
-    assert subset.gflops(ToMe(0.3)) == read_runs(["timed"])[0].speed.row["gflops"]["reduced"]
+    assert subset.gflops(ToMe(0.3)) == read_results(["timed"])["gflops"].min()
     assert 0 < subset.gflops(ACT(32)) < 1.5 * subset.gflops(None)
     assert subset.score(None, until=0) is None
     some = Subset(SearchCLI(["--config", str(config)]), images=2).score(ToMe(0.3))

@@ -6,22 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from results_files import benchmark, row, scores, sweep, write
 
-from lightning_expedite.analysis.comparison import compare
 from lightning_expedite.analysis.front import AXES, answers, pareto_front, views
-from lightning_expedite.analysis.runs import read_runs
+from lightning_expedite.analysis.results import read_results
 
 numbers = st.one_of(st.integers(0, 5).map(float), st.floats(0, 1e6))  # few integers: many ties
 points = st.lists(st.tuples(numbers, numbers), max_size=40)
 LATENCY, THROUGHPUT = AXES[0], AXES[1]
 
 
-def beats(one, other):
+def dominates(one, other):
     return one[0] <= other[0] and one[1] >= other[1] and one != other
 
 
 @given(points)
-def test_the_front_is_all_that_nothing_beats(places):
-    expected = {index for index, place in enumerate(places) if not any(beats(other, place) for other in places)}
+def test_the_front_is_all_that_nothing_dominates(places):
+    expected = {index for index, place in enumerate(places) if not any(dominates(other, place) for other in places)}
     front = pareto_front(places)
     assert set(front) == expected
     assert len(front) == len(expected)
@@ -41,17 +40,17 @@ def test_the_front_does_not_depend_on_the_order(places, random):
 
 
 def view_of(folder):
-    (view,) = views(compare(read_runs([folder])))
+    (view,) = views(read_results([folder]))
     return view
 
 
 def test_more_throughput_is_better_and_less_latency(tmp_path):
     view = view_of(sweep(tmp_path, 13))
     latency, throughput = view.front(LATENCY), view.front(THROUGHPUT)
-    assert [value for _, value, _ in latency] == sorted(value for _, value, _ in latency)
+    assert latency["latency_ms"].is_monotonic_increasing
     # Throughput is the inverse of latency in these results, so the same settings are on both fronts, in other order.
-    assert [entry.title for entry, _, _ in latency] == [entry.title for entry, _, _ in reversed(throughput)]
-    assert latency[-1][0].unreduced
+    assert latency["setting"].tolist() == throughput["setting"].tolist()[::-1]
+    assert latency["is_baseline"].iloc[-1]
     assert 1 < len(latency) < 13
 
 
@@ -61,16 +60,13 @@ def test_each_environment_has_a_front_of_its_own(tmp_path):
         write(tmp_path / f"{index}/results.json", scores(method, 1.0 + index))
     write(tmp_path / "none/results.json", scores())
     slow = benchmark(row(methods[0], 1.2, 1.1), row(methods[1], 1.5, 1.3))
-    fast = benchmark(row(methods[0], 1.2, 1.2, unreduced_ms=2.0), precision="bf16-true")
+    fast = benchmark(row(methods[0], 1.2, 1.2, baseline_ms=2.0), precision="bf16-true")
     write(tmp_path / "slow/benchmark.json", slow)
     write(tmp_path / "fast/benchmark.json", fast)
-    found = {
-        view.environment: [entry.title for entry, _, _ in view.front(LATENCY)]
-        for view in views(compare(read_runs([tmp_path])))
-    }
+    found = {view.environment: view.front(LATENCY)["setting"].tolist() for view in views(read_results([tmp_path]))}
     assert found == {
-        "Some Processor, 2 threads, bf16-true": ["ToMe ratio 0.2", "unreduced"],
-        "Some Processor, 2 threads, 32-true": ["ToMe ratio 0.4", "ToMe ratio 0.2", "unreduced"],
+        "Some Processor, 2 threads, bf16-true": ["ToMe ratio 0.2", "baseline"],
+        "Some Processor, 2 threads, 32-true": ["ToMe ratio 0.4", "ToMe ratio 0.2", "baseline"],
     }
 
 
@@ -92,4 +88,4 @@ def test_a_setting_that_is_slower_is_no_answer(tmp_path):
     write(tmp_path / "a/benchmark.json", benchmark(row(method, 1.1, 0.9)))
     write(tmp_path / "none/results.json", scores())
     (sentence,) = answers(view_of(tmp_path))
-    assert sentence == "At most 0.5, 1 or 2 points of mIoU lost: no setting is faster than the unreduced model."
+    assert sentence == "At most 0.5, 1 or 2 points of mIoU lost: no setting is faster than the baseline."

@@ -7,7 +7,7 @@ import yaml
 from small_run import make_config
 from sweep_run import ONE, TOME, WorkerHere, failure_of, prepare, steps_asked, trouble
 
-from lightning_expedite.analysis.runs import read_runs
+from lightning_expedite.analysis.results import read_results
 from lightning_expedite.search import running
 from lightning_expedite.search.sharding import Shard, locked
 
@@ -59,10 +59,10 @@ def test_a_sweep_leaves_a_test_and_a_benchmark_of_every_point(run, tmp_path):
             "test/metrics.csv",
             "test/results.json",
         ]
-    runs = read_runs([out])
-    assert [run.name for run in runs] == NAMES
-    assert all(run.test and run.speed for run in runs)
-    assert [run.speed.row["latency"]["reduced"] is None for run in runs] == [True, False, False]
+    table = read_results([out])
+    assert table["name"].tolist() == NAMES
+    assert table[["mIoU", "latency_ms"]].notna().all(axis=None)
+    assert table["is_baseline"].tolist() == [True, False, False]
     assert len(set(counts(out).values())) == 3
 
 
@@ -77,7 +77,7 @@ def test_a_points_config_is_usable_alone(run, tmp_path):
     assert run("test", "--config", point)[0] == 0
     alone = tmp_path / "runs/tome_ratio0.4"  # a point is named after its folder
     assert (alone / "images.jsonl").read_text() == counts(tmp_path / "out")["tome_ratio0.4"]
-    assert [run.name for run in read_runs([tmp_path / "out"])] == NAMES
+    assert read_results([tmp_path / "out"])["name"].tolist() == NAMES
 
 
 def test_what_is_done_is_skipped_and_what_is_not_whole_is_made_anew(run, tmp_path):

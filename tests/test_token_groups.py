@@ -90,6 +90,18 @@ def test_evit_what_is_kept_is_what_the_class_token_attends_to_most(monkeypatch, 
             assert group == [patch if patch in kept else DROPPED for patch in range(48)]
 
 
+def test_clustering_with_hard_assignment_clusters_are_means_of_their_patches():
+    model = tiny_model(TokenClustering(2, (4, 3), temperature=1e4))
+    (step,), reduction = recorded(model, noise(2, 3, 64, 48))
+    assert (step.layer, step.count, step.lasts, step.part) == (2, 13, True, "")
+    assert step.group.shape == (2, 8, 6)
+    for image in range(2):
+        group = step.group[image].flatten()
+        assert len(group.unique()) > 6
+        for number in group.unique():
+            assert close(reduction.centroids[image, number], reduction.tokens[image][group == number].mean(dim=0), 1e-4)
+
+
 def test_clustering_each_patch_is_in_the_nearest_cluster_of_the_last_round_within_reach():
     settings = TokenClustering(1, (5, 4), window_size=3, iterations=3)
     (step,), reduction = recorded(tiny_model(settings).double(), noise(1, 3, 80, 64, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""How sure a loss of mIoU is: a paired bootstrap over images."""
+"""Uncertainty of the loss of mIoU: a paired bootstrap over images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .counts import Floats, ImageCounts, mean_iou
+from .comparison import Floats, ImageCounts, mean_iou
 
 RESAMPLES = 2000
 SEED = 0
@@ -15,12 +15,12 @@ _BLOCK_VALUES = 4_000_000  # weights held at once, of 8 bytes
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of mIoU against the unreduced model, in points, of S settings: on the images, and on R resamples of them.
+    """Losses of mIoU from the baseline, in points, of S settings: on the images, and on R resamples of them.
 
-    A resample takes as many images as there are, with replacement, and the same ones for all models. How far its loss
-    lies from that on the images, in its own standard errors, stands for how far the latter lies from the loss on all
-    images of the kind, in its own: the studentised bootstrap (Davison and Hinkley 1997, section 2.4). A setting that
-    looks good by chance mostly has a small standard error by chance too; bounds that leave this out are too low.
+    A resample draws as many images as there are, with replacement, the same ones for all models. The distance of its
+    loss from that on the images, in standard errors of the resample, estimates the distance of the latter from the
+    loss on all images of the kind: the studentised bootstrap (Davison and Hinkley 1997, section 2.4). A setting that
+    looks good by chance mostly has a small standard error by chance too; bounds that ignore this are too low.
     """
 
     estimates: Floats  # (S,)
@@ -29,21 +29,21 @@ class Losses:
     resampled_errors: Floats  # (R, S)
 
     def interval(self, setting: int, confidence: float) -> tuple[float, float]:
-        """Give a two-sided confidence interval of one setting's loss, as if it were the only one."""
+        """Return a two-sided confidence interval of one setting's loss, as if it were the only one."""
         tail = (1 - confidence) / 2
         low, high = np.quantile(self.plausible[:, setting], (tail, 1 - tail))
         return float(low), float(high)
 
     def probability(self, setting: int, limit: float) -> float:
-        """Give the share of plausible losses of one setting that are at most ``limit``, as if it were the only one."""
+        """Return the probability that the loss of one setting is at most ``limit``, as if it were the only one."""
         return float((self.plausible[:, setting] <= limit).mean())
 
     def upper_bounds(self, confidence: float) -> Floats:
-        """Give bounds ``(S,)`` that all losses keep at once with this confidence.
+        """Return bounds ``(S,)`` that hold for all losses at once with this confidence.
 
-        They hold whichever of the settings is chosen afterwards. Each is the estimate plus a multiple of its standard
-        error; the multiple is the quantile of the largest deviation of any setting in a resample (the max-statistic:
-        Westfall and Young 1993).
+        They hold whichever setting is chosen afterwards. Each is the estimate plus a multiple of its standard error;
+        the multiple is the quantile of the largest deviation of any setting in a resample (the max-statistic: Westfall
+        and Young 1993).
         """
         if not self.estimates.size:
             return self.estimates
@@ -52,12 +52,12 @@ class Losses:
         return bounds
 
     def share_smallest(self, setting: int, among: Sequence[int]) -> float:
-        """Give the share of plausible worlds in which a setting loses least of several, ties counted for it."""
+        """Return the probability that a setting loses least of several, ties counted for it."""
         return float((self.plausible[:, setting] <= self.plausible[:, list(among)].min(axis=1)).mean())
 
     @cached_property
     def plausible(self) -> Floats:
-        """Losses ``(R, S)`` that all images of the kind may have; a row is of one resample."""
+        """Plausible losses ``(R, S)`` on all images of the kind, one row per resample."""
         plausible: Floats = self.estimates - self._deviations * self.errors
         return plausible
 
@@ -65,70 +65,77 @@ class Losses:
     def _deviations(self) -> Floats:
         """Distances ``(R, S)`` of resampled losses from the estimates, in standard errors.
 
-        A resample in which nothing differs has no standard error of its own: it takes that of the images.
+        A resample in which nothing differs has no standard error: it takes that of the images. One that has none of a
+        setting's images (see `bootstrap_losses`) says nothing about it and counts as no deviation.
         """
         errors = np.where(self.resampled_errors > 0, self.resampled_errors, self.errors)
-        deviations: Floats = (self.resampled - self.estimates) / np.where(errors > 0, errors, 1.0)
-        return deviations
+        return np.nan_to_num((self.resampled - self.estimates) / np.where(errors > 0, errors, 1.0))
 
 
 def bootstrap_losses(
-    unreduced: ImageCounts, settings: Sequence[ImageCounts], resamples: int = RESAMPLES, seed: int = SEED
+    baseline: ImageCounts, settings: Sequence[ImageCounts], resamples: int = RESAMPLES, seed: int = SEED
 ) -> Losses:
     """Resample images and compute the losses of all settings on them, with their standard errors.
 
-    mIoU is computed anew from the summed pixel counts of each resample; classes that occur in neither its labels nor
-    its predictions are left out, as everywhere.
+    mIoU is computed from the summed pixel counts of each resample; classes in neither its labels nor its predictions
+    are left out, as in every evaluation. A setting scored on some of the images only is compared with the baseline on
+    these.
 
     Args:
-        unreduced: Counts of the unreduced model.
-        settings: Counts of the settings, of the same images in the same order.
-        resamples: How many resamples.
-        seed: Of the choice of images: the same seed, number of images and resamples give the same resamples.
+        baseline: Counts of the baseline.
+        settings: Counts of each setting, on images of the baseline.
+        resamples: Number of resamples.
+        seed: Of the drawn images.
 
     Raises:
-        ValueError: A setting has other images.
+        ValueError: A setting has an image that the baseline does not have.
     """
-    if any(counts.images != unreduced.images for counts in settings):
-        raise ValueError("all settings must have the images of the unreduced model, in the same order")
-    images = len(unreduced.images)
-    estimates, errors = compare(np.ones((1, images)), unreduced, settings)
-    blocks = [compare(weights, unreduced, settings) for weights in draw_weights(images, resamples, seed)]
-    losses, their_errors = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    return Losses(estimates[0], errors[0], losses, their_errors)
+    if any({name for _, name, _, _ in counts.images} - baseline.positions.keys() for counts in settings):
+        raise ValueError("every image of a setting must be one of the baseline")
+    images = len(baseline.images)
+    estimates, errors = compare(np.ones((1, images)), baseline, settings)
+    blocks = [compare(weights, baseline, settings) for weights in draw_weights(images, resamples, seed)]
+    resampled, resampled_errors = (np.concatenate(values) for values in zip(*blocks, strict=True))
+    return Losses(estimates[0], errors[0], resampled, resampled_errors)
 
 
-def compare(weights: Floats, unreduced: ImageCounts, settings: Sequence[ImageCounts]) -> tuple[Floats, Floats]:
-    """Compute losses and their standard errors ``(r, S)`` on images of given weights ``(r, N)``.
+def compare(weights: Floats, baseline: ImageCounts, settings: Sequence[ImageCounts]) -> tuple[Floats, Floats]:
+    """Compute losses and their standard errors ``(r, S)`` with image weights ``(r, N)``.
 
     The errors are those of mIoU's linearisation (the infinitesimal jackknife: Davison and Hinkley 1997, section 2.7).
     """
     losses = np.zeros((len(weights), len(settings)))
     errors = np.zeros_like(losses)
-    base, influence = miou_and_influence(weights, unreduced)
+    whole = miou_and_influence(weights, baseline)
     for number, counts in enumerate(settings):
-        miou, its = miou_and_influence(weights, counts)
-        losses[:, number] = base - miou
-        errors[:, number] = np.sqrt((weights * (influence - its) ** 2).sum(axis=1))
+        names = [name for _, name, _, _ in counts.images]
+        own, (miou, influence) = weights, whole
+        if len(names) < len(baseline.images):
+            own = weights[:, [baseline.positions[name] for name in names]]
+            miou, influence = miou_and_influence(own, baseline.select(names))
+        its_miou, its_influence = miou_and_influence(own, counts)
+        losses[:, number] = miou - its_miou
+        errors[:, number] = np.sqrt((own * (influence - its_influence) ** 2).sum(axis=1))
     return losses, errors
 
 
 def miou_and_influence(weights: Floats, counts: ImageCounts) -> tuple[Floats, Floats]:
-    """Compute mIoU ``(r,)`` in percent on images of given weights ``(r, N)``, and each image's influence ``(r, N)``.
+    """Compute mIoU ``(r,)`` in percent with image weights ``(r, N)``, and each image's influence ``(r, N)``.
 
-    The influence is the derivative of mIoU by the image's weight.
+    The influence is the derivative of mIoU with respect to the image's weight.
     """
     # Sums of pixels stay far below 2^53, up to which float64 holds whole numbers exactly.
     intersections, unions = counts.intersection.astype(np.float64), counts.union.astype(np.float64)
     intersection, union = weights @ intersections, weights @ unions
     present = union > 0
-    share = np.where(present, 100.0, 0.0) / np.where(present, union, 1.0) / present.sum(axis=1, keepdims=True)
+    classes = np.maximum(present.sum(axis=1, keepdims=True), 1)
+    share = np.where(present, 100.0, 0.0) / np.where(present, union, 1.0) / classes
     iou = intersection / np.where(present, union, 1.0)
     return mean_iou(intersection, union), share @ intersections.T - (share * iou) @ unions.T
 
 
 def draw_weights(images: int, resamples: int, seed: int) -> Iterator[Floats]:
-    """Give, in blocks ``(r, N)``, how often each image is in each resample."""
+    """Draw, in blocks ``(r, N)``, how often each image is in each resample."""
     generator = np.random.default_rng(seed)
     rows = max(_BLOCK_VALUES // images, 1)
     for start in range(0, resamples, rows):

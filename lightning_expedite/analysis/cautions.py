@@ -1,206 +1,208 @@
-"""What a reader has to know before comparing: runs that are not alike, and results that are missing."""
+"""What a reader has to know before comparing: how runs differ, which results are missing, and what made them."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
+from ..files import POINT_FILE
 from ..text import digits, plain
-from .comparison import Entry, Subject
-from .runs import POINT_FILE, Failure, Speed, Test
+from .schema import Evaluation, Timing
 
 PROTOCOL = ("window", "stride", "short_side", "long_side", "convention", "normalization", "scales", "mirror")
-NAMED_AT_MOST = 3
-STEADY = 1.1  # the largest latency of the unreduced model over the least that passes for the same machine, equally free
+FACTS = ("device", "threads", "precision", "processes", "torch", "timm", "lightning_expedite", "commit", "platform")
+MAX_NAMES = 3
+MAX_DRIFT = 1.1  # of the baseline's latency between rows of one environment: an idle machine stays below
 
 
 class Missing(NamedTuple):
-    """A result that is not there: what it would be, and the command that brings it."""
+    """A missing result, and the command that makes it."""
 
     what: str
     command: str
 
 
-def cautions(subjects: Sequence[Subject], failures: Sequence[Failure]) -> list[str]:
-    """Say in what the runs differ, one sentence for each difference."""
+class Provenance(NamedTuple):
+    """Facts that the ``scores`` or ``times`` (``kind``) of some settings have in common."""
+
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    settings: list[str]
+
+
+def subjects_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Split a table of `read_results` by subject."""
+    return [(str(subject), part) for subject, part in table.groupby("subject", sort=False)]
+
+
+def cautions(table: pd.DataFrame, failures: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Name every difference between runs that can make a comparison unfair, one sentence each."""
     found = []
+    subjects = subjects_of(table)
     if len(subjects) > 1:
-        titles = "; ".join(subject.title for subject in subjects)
+        titles = "; ".join(subject for subject, _ in subjects)
         found.append(f"Weights or data differ, so scores are compared within each of these only: {titles}.")
-    for subject in subjects:
-        before = f"{subject.title}: " if len(subjects) > 1 else ""
-        found += [f"{before}{text}" for text in (*_of_tests(subject), *_of_speeds(subject), *_of_both(subject))]
-    found += [f"{plain(failure.name, 60)} failed: {plain(failure.error, 300)}" for failure in failures]
-    return found
+    for subject, part in subjects:
+        before = f"{subject}: " if len(subjects) > 1 else ""
+        found += [f"{before}{text}" for text in (*_about_scores(part), *_about_times(part), *_about_both(part))]
+    return [*found, *(f"{plain(name, 60)} failed: {plain(error, 300)}" for name, error in failures)]
 
 
-def _of_tests(subject: Subject) -> Iterator[str]:
-    tests = {name: test for entry in subject.entries if (test := entry.run.test) for name in [entry.title]}
-    incomplete = [name for name, test in tests.items() if not test.content.get("complete", True)]
-    if incomplete:
-        yield f"Scores of a part of the images only, which are not the data set's: {_names(incomplete)}."
-    yield from _differences(
-        tests,
-        {
-            "Numbers of scored images differ": lambda test: test.content["images"],
-            "Scores were computed on several devices": lambda test: test.content["environment"].get("device") or None,
-            "Scores were computed at several precisions": lambda test: test.precision,
-            "Scores are of several commits": lambda test: _commit(test.content["environment"].get("commit")),
-            "Scores are of several versions of PyTorch": lambda test: test.content["environment"].get("torch"),
-            **{f"The protocol differs in {name}": _protocol(name) for name in PROTOCOL},
-        },
-    )
-    classes = {tuple(row["name"] for row in test.content.get("per_class", [])) for test in tests.values()}
-    if len(classes) > 1:
-        yield "Lists of classes differ: classes are compared where the list is that of the unreduced model."
+def _about_scores(table: pd.DataFrame) -> Iterator[str]:
+    scored = table[table["evaluation"].notna()]
+    for reason, part in scored.groupby("obstacle", sort=False):
+        yield f"Not compared with the baseline: {_names(part['setting'])}: {plain(reason, 300)}."
+    for images, part in scored.groupby("compared_images", sort=False):
+        yield f"Compared with the baseline on the {images} images that both have: {_names(part['setting'])}."
+    apart = scored[~scored["on_front"] & scored["obstacle"].isna() & scored["compared_images"].isna()]
+    if not apart.empty:
+        yield f"Left out of the chart, since weights, images or labels changed: {_names(apart['setting'])}."
+    evaluations: list[Evaluation] = list(scored["evaluation"])
+    incomplete = [not one.complete for one in evaluations]
+    if any(incomplete):
+        yield f"Scores of only some of the data set's images: {_names(scored[incomplete]['setting'])}."
+    yield from _differences("Numbers of scored images differ", [one.images for one in evaluations])
+    yield from _differences("Scores were computed on several devices", _facts(evaluations, "device"))
+    yield from _differences("Scores were computed at several precisions", [one.precision for one in evaluations])
+    yield from _differences("Scores are of several commits", map(_short_commit, _facts(evaluations, "commit")))
+    yield from _differences("Scores are of several versions of PyTorch", _facts(evaluations, "torch"))
+    for name in PROTOCOL:
+        values = [one.protocol[name] for one in evaluations if name in one.protocol]
+        values = ["not set" if value is None else value for value in values]
+        yield from _differences(f"The protocol differs in {name}", values)
 
 
-def _of_speeds(subject: Subject) -> Iterator[str]:
-    speeds = {entry.title: entry.speed for entry in subject.entries if entry.speed}
-    every = subject.speeds
-    untrained = [entry.title for entry in subject.entries if entry.speed and entry.speed.row["model"].get("untrained")]
-    if untrained:
+def _about_times(table: pd.DataFrame) -> Iterator[str]:
+    timed = table[table["timing"].notna()]
+    untrained = [timing.untrained for timing in timed["timing"]]
+    if any(untrained):
         yield (
-            f"Times are of untrained weights: {_names(untrained)}. Trained ones take the same time, but not with "
-            "a method that adapts to content (ACT)."
+            f"Times are of untrained weights: {_names(timed[untrained]['setting'])}. Trained ones take the same time, "
+            "except with a method that adapts to content (ACT)."
         )
-    scaled = [name for name, speed in speeds.items() if speed.row["model"].get("query_scale", 1.0) != 1]
-    if scaled:
-        yield f"Queries were scaled before the timing: {_names(scaled)}."
-    yield from _drift(subject)
-    yield from _differences(
-        dict(enumerate(every)),
-        {
-            "Times were taken on several devices": lambda speed: speed.content["environment"]["device"],
-            "Times were taken at several precisions": lambda speed: speed.content["settings"]["precision"],
-            "Times were taken with several numbers of threads": lambda speed: speed.content["environment"]["threads"],
-            "Times were taken compiled in several ways": lambda speed: str(speed.content["settings"]["compile"]),
-            "Times are of several input sizes": _input_size,
-            "Times are of several commits": lambda speed: _commit(
-                speed.row.get("commit") or speed.content["environment"].get("commit")
-            ),
-            "Times are of several versions of PyTorch": lambda speed: speed.content["environment"].get("torch"),
-            "Throughput is at several batch sizes": lambda speed: speed.row["throughput"]["batch_size"],
-            "Peak memory is of several kinds of pass": lambda speed: speed.row.get("peak_memory_pass"),
-        },
-    )
+    scaled = [timing.query_scale != 1 for timing in timed["timing"]]
+    if any(scaled):
+        yield f"Queries were scaled before the timing: {_names(timed[scaled]['setting'])}."
+    timings: list[Timing] = list(dict.fromkeys(timed["timing"]))
+    for environment in dict.fromkeys(timing.place for timing in timings):
+        medians = [timing.latency.unreduced.median for timing in timings if timing.place == environment]
+        if max(medians) > MAX_DRIFT * min(medians):
+            yield (
+                f"The baseline took {digits(min(medians))} to {digits(max(medians))} ms in different rows "
+                f"({plain(environment)}): the machine was not equally fast throughout, so compare speed-ups, not "
+                "latencies."
+            )
+    commits = [timing.commit or timing.environment.get("commit") for timing in timings]
+    yield from _differences("Times were taken on several devices", _facts(timings, "device"))
+    yield from _differences("Times were taken at several precisions", [timing.precision for timing in timings])
+    yield from _differences("Times were taken with several numbers of threads", _facts(timings, "threads"))
+    yield from _differences("Times were taken compiled in several ways", [str(timing.compile) for timing in timings])
+    yield from _differences("Times are of several input sizes", [timing.input_size for timing in timings])
+    yield from _differences("Times are of several commits", map(_short_commit, commits))
+    yield from _differences("Times are of several versions of PyTorch", _facts(timings, "torch"))
+    yield from _differences("Throughput is at several batch sizes", [timing.batch_size for timing in timings])
+    yield from _differences("Peak memory is of several kinds of pass", [timing.memory_pass for timing in timings])
 
 
-def _of_both(subject: Subject) -> Iterator[str]:
-    pairs = [(entry, entry.run.test, entry.speed) for entry in subject.entries]
-    joined = [(entry, test, speed) for entry, test, speed in pairs if test is not None and speed is not None]
+def _about_both(table: pd.DataFrame) -> Iterator[str]:
+    both = table[table["evaluation"].notna() & table["timing"].notna()]
     other: dict[tuple[str, str], list[str]] = {}
-    for entry, test, speed in joined:
-        precisions = (test.precision, str(speed.content["settings"]["precision"]))
-        if precisions[0] != precisions[1]:
-            other.setdefault(precisions, []).append(entry.title)
+    sizes = []
+    for setting, evaluation, timing in zip(both["setting"], both["evaluation"], both["timing"], strict=True):
+        if evaluation.precision != timing.precision:
+            other.setdefault((evaluation.precision, timing.precision), []).append(setting)
+        window = evaluation.protocol.get("window")
+        if window is not None and timing.input_size not in (None, f"{window} x {window}"):
+            sizes.append(setting)
     for (scored, timed), names in other.items():
         yield f"Scored at {plain(scored)}, timed at {plain(timed)}: {_names(names)}."
-    sizes = [
-        entry.title
-        for entry, test, speed in joined
-        if (window := _protocol("window")(test)) is not None
-        and (size := _input_size(speed)) is not None
-        and size != f"{window} x {window}"
-    ]
     if sizes:
         yield f"Timed on inputs of another size than the scored windows: {_names(sizes)}."
 
 
-def _differences(sources: Mapping[Any, Any], readings: Mapping[str, Callable[[Any], Any]]) -> Iterator[str]:
-    """Name what is not the same in all sources; sources that do not tell are passed over."""
-    for text, read in readings.items():
-        values = dict.fromkeys(plain(value, 60) for source in sources.values() if (value := read(source)) is not None)
-        if len(values) > 1:
-            yield f"{text}: {_names(values)}."
+def _differences(text: str, values: Iterable[Any]) -> Iterator[str]:
+    """Name what is not the same everywhere; runs that do not know it are skipped."""
+    known = list(dict.fromkeys(plain(value, 60) for value in values if value is not None))
+    if len(known) > 1:
+        yield f"{text}: {_names(known)}."
 
 
-def _protocol(name: str) -> Callable[[Test], Any]:
-    """Read a setting; one that is null is a setting too, one that is not there is none."""
-
-    def read(test: Test) -> Any:
-        protocol = test.content.get("protocol", {})
-        return None if name not in protocol else "not set" if protocol[name] is None else protocol[name]
-
-    return read
+def _facts(results: Sequence[Evaluation] | Sequence[Timing], name: str) -> list[Any]:
+    return [result.environment.get(name) for result in results]
 
 
-def _commit(name: str | None) -> str | None:
-    """Shorten a commit, but not the word that tells of changes to it."""
-    if name is None:
-        return None
-    commit, dash, dirty = name.partition("-")
-    return f"{commit[:10]}{dash}{dirty}"
-
-
-def _drift(subject: Subject) -> Iterator[str]:
-    """Tell where the unreduced model, timed in every row, was not equally fast in all: there the machine was not."""
-    for environment in subject.environments:
-        speeds = {id(one.speed): one.speed for one in subject.entries if one.speed and one.environment == environment}
-        medians = [speed.row["latency"]["unreduced"]["median_ms"] for speed in speeds.values()]
-        if max(medians) > STEADY * min(medians):
-            yield (
-                f"The unreduced model took {digits(min(medians))} to {digits(max(medians))} ms in different rows "
-                f"({environment}): the machine was not equally fast throughout, so compare speed-ups, not latencies."
-            )
-
-
-def _input_size(speed: Speed) -> str | None:
-    given = speed.row.get("input")
-    return None if given is None else f"{given['size'][0]} x {given['size'][1]}"
+def _short_commit(name: str | None) -> str | None:
+    """Shorten a commit, keeping the suffix that says it was changed."""
+    commit, dash, dirty = str(name or "").partition("-")
+    return f"{commit[:10]}{dash}{dirty}" or None
 
 
 def _names(values: Iterable[object]) -> str:
     """List some of the values, each once, and how many more there are."""
     names = list(dict.fromkeys(map(str, values)))
-    more = len(names) - NAMED_AT_MOST
-    listed = ", ".join(names[:NAMED_AT_MOST])
-    return f"{listed} and {more} more" if more > 0 else listed
+    listed = ", ".join(names[:MAX_NAMES])
+    return listed if len(names) <= MAX_NAMES else f"{listed} and {len(names) - MAX_NAMES} more"
 
 
-# --- What is missing ---------------------------------------------------------------------------------
+# --- What is missing -------------------------------------------------------------------------------------------------
 
 
-def missing(subjects: Sequence[Subject]) -> list[Missing]:
-    """Say what has no result, and which command brings it: for each subject at most one of each kind."""
-    return [one for subject in subjects for one in _missing_of(subject)]
+def missing(table: pd.DataFrame) -> Iterator[Missing]:
+    """Name missing results with the command that makes them, for each subject at most one of each kind."""
+    for subject, part in subjects_of(table):
+        reduced = part[~part["is_baseline"]]
+        if part[part["is_baseline"]]["mIoU"].isna().all():
+            what = f"{subject}: no score of the baseline, so there are no differences from it"
+            yield Missing(what, _command("test", part, "--model.reducer", "null", "--output", "runs/none"))
+        untimed = reduced[reduced["timing"].isna()]
+        if not untimed.empty:
+            names = _names(part[part["timing"].isna()]["setting"])
+            yield Missing(f"{subject}: no times of {names}", _command("benchmark", untimed, "--output", "runs/speed"))
+        unscored = reduced[reduced["evaluation"].isna()]
+        if not unscored.empty:
+            names = _names(unscored["setting"])
+            yield Missing(f"{subject}: no score of {names}", _command("test", unscored, "--output", "runs/scores"))
 
 
-def _missing_of(subject: Subject) -> Iterator[Missing]:
-    entries = subject.entries
-    if not any(entry.unreduced and entry.miou is not None for entry in entries):
-        what = f"{subject.title}: no score of the unreduced model, so there are no differences to it"
-        config = _config_of(entries)
-        yield Missing(what, _command("test", config, "--model.reducer", "null", "--output", "runs/none"))
-    untimed = [entry for entry in entries if entry.figures is None]
-    if untimed and not all(entry.unreduced for entry in untimed):
-        what = f"{subject.title}: no speed of {_names(entry.title for entry in untimed)}"
-        config = _config_of([entry for entry in untimed if not entry.unreduced])
-        yield Missing(what, _command("benchmark", config, "--output", "runs/speed"))
-    unscored = [entry for entry in entries if entry.run.test is None and not entry.unreduced]
-    if unscored:
-        what = f"{subject.title}: no score of {_names(entry.title for entry in unscored)}"
-        yield Missing(what, _command("test", _config_of(unscored), "--output", "runs/scores"))
+def _command(task: str, table: pd.DataFrame, *words: str) -> str:
+    config = _config_of([*table["evaluation"].dropna(), *table["timing"].dropna()])
+    return shlex.join(["python", "-m", "lightning_expedite", task, "--config", config, *words])
 
 
-def _command(subcommand: str, config: str, *words: str) -> str:
-    return shlex.join(["python", "-m", "lightning_expedite", subcommand, "--config", config, *words])
-
-
-def _config_of(entries: Sequence[Entry]) -> str:
-    """Find a config of one of the entries: a sweep's, one that ``test`` left, or one of the repository by its name."""
-    for entry in entries:
-        for source in (entry.run.test, entry.speed):
-            if source is None:
-                continue
-            candidates = [source.path.parent.parent / POINT_FILE, source.path.with_name("config.yaml")]
-            name = f"{source.row['config']}.yaml" if isinstance(source, Speed) else f"{source.path.parent.name}.yaml"
-            for path in (*candidates, Path("configs") / Path(name).name):
-                if path.is_file():
-                    return _short(path)
+def _config_of(results: Iterable[Evaluation | Timing]) -> str:
+    """Find a config of one of the results: of a sweep's point, the one that ``test`` left, or by its name."""
+    for result in results:
+        name = result.config if isinstance(result, Timing) else result.path.parent.name
+        beside = (result.path.parent.parent / POINT_FILE, result.path.with_name("config.yaml"))
+        for path in (*beside, Path("configs") / Path(f"{name}.yaml").name):
+            if path.is_file():
+                return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return "CONFIG.yaml"
 
 
-def _short(path: Path) -> str:
-    """Name a file relative to the current folder, where it lies below it."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+# --- Provenance ------------------------------------------------------------------------------------------------------
+
+
+def provenances(table: pd.DataFrame) -> list[Provenance]:
+    """Return what scores and times were computed with, settings with the same facts together."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    several = table["subject"].nunique() > 1
+    for kind, column in (("scores", "evaluation"), ("times", "timing")):
+        for subject, setting, result in zip(table["subject"], table["setting"], table[column], strict=True):
+            if result is not None:
+                facts = {name: result.environment.get(name) for name in FACTS} | _more_facts(result)
+                shown = tuple((plain(name, 40), plain(fact)) for name, fact in facts.items() if fact is not None)
+                found.setdefault((kind, shown), []).append(f"{subject}: {setting}" if several else setting)
+    return [Provenance(kind, shown, settings) for (kind, shown), settings in found.items()]
+
+
+def _more_facts(result: Evaluation | Timing) -> dict[str, Any]:
+    if isinstance(result, Timing):
+        weights = "untrained" if result.untrained else "trained"
+        given = None if result.input_size is None else f"{result.source}, {result.input_size}"
+        commit = result.commit or result.environment.get("commit")
+        return {"commit": commit, "compile": result.compile, "input": given, "weights": weights}
+    images = result.images if result.complete else f"{result.images} of {result.images_total}"
+    return {"images": images, **{name.replace("_", " "): value for name, value in result.protocol.items()}}

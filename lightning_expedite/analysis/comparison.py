@@ -1,270 +1,188 @@
-"""Runs brought into the form in which they are compared: figures of each beside those of the unreduced model."""
+"""Pixel counts of every image, and the difference of a run from its baseline on the images that both have."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import median_low
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
-from ..text import plain, shortened
-from .published import Published, find_published
-from .runs import Run, Speed, Test
+import numpy as np
+from numpy.typing import NDArray
 
+from ..errors import DataError
+from ..files import IMAGES_FILE
+from .schema import Evaluation, ImageLine, check
 
-class Spread(NamedTuple):
-    """Median and quartiles."""
-
-    median: float
-    low: float
-    high: float
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Speed of one setting in one environment.
+class ImageCounts:
+    """Pixel counts of N images and K classes; ``images`` are index, name, height and width of each."""
 
-    GFLOPs are multiply-adds of one window in the published convention, latency is of one window at batch 1 in
-    milliseconds, throughput is images per second at ``batch_size``, memory the peak at batch 1 in MiB.
-    """
+    images: tuple[tuple[int, str, int, int], ...]
+    intersection: Counts  # (N, K)
+    prediction: Counts  # (N, K)
+    label: Counts  # (N, K)
 
-    environment: str
-    gflops: float
-    flop_ratio: float | None
-    latency: Spread
-    speedup: Spread | None
-    efficiency: float | None
-    throughput: float
-    batch_size: int
-    peak_memory_mib: float | None
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Row of each image by its name."""
+        return {name: row for row, (_, name, _, _) in enumerate(self.images)}
 
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One row of a report: ``speed`` is where the figures are from, ``baseline`` what the scores are compared with."""
-
-    run: Run
-    title: str
-    speed: Speed | None
-    figures: Figures | None
-    baseline: Test | None
-    published: Published | None
+    @cached_property
+    def union(self) -> Counts:
+        """Pixels of a class in prediction or label, ``(N, K)``."""
+        return self.prediction + self.label - self.intersection
 
     @property
-    def method(self) -> str:
-        """Name of the reducer's class, or ``none``."""
-        return plain(self.run.method, 40)
+    def iou(self) -> Floats:
+        """IoU of each class in percent over all images, ``(K,)``; NaN for a class in neither prediction nor label."""
+        union = self.union.sum(axis=0)
+        return np.where(union > 0, 100 * self.intersection.sum(axis=0) / np.maximum(union, 1), np.nan)
 
     @property
-    def unreduced(self) -> bool:
-        """Whether nothing reduces the tokens."""
-        return self.run.reducer is None
+    def miou(self) -> float:
+        """The mIoU in percent over all images."""
+        return float(mean_iou(self.intersection.sum(axis=0), self.union.sum(axis=0)))
 
-    @property
-    def environment(self) -> str | None:
-        """What the times are comparable within; ``None`` where there are none."""
-        return self.figures.environment if self.figures else None
-
-    def score(self, name: str) -> float | None:
-        """Give mIoU, aAcc or mAcc in percent."""
-        return self.run.test.content["scores"][name] if self.run.test else None
-
-    @property
-    def miou(self) -> float | None:
-        """In percent."""
-        return self.score("mIoU")
-
-    @property
-    def miou_difference(self) -> float | None:
-        """MIoU minus that of the unreduced model, in points; of that model itself there is none."""
-        if self.unreduced or self.baseline is None or self.miou is None:
-            return None
-        without = self.baseline.content["scores"]["mIoU"]
-        return None if without is None else self.miou - without
+    def select(self, names: Sequence[str]) -> "ImageCounts":
+        """Return the counts of the named images, in this order."""
+        rows = [self.positions[name] for name in names]
+        images = tuple(self.images[row] for row in rows)
+        return ImageCounts(images, self.intersection[rows], self.prediction[rows], self.label[rows])
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One model on one data set: what can be compared. ``data`` is ``None`` where nothing was scored."""
-
-    checkpoint: str
-    data: str | None
-    entries: list[Entry]
-
-    @property
-    def title(self) -> str:
-        """Weights and data in words."""
-        return self.checkpoint if self.data is None else f"{self.checkpoint} on {self.data}"
-
-    @property
-    def environments(self) -> list[str]:
-        """Where times were taken, in the order of the entries."""
-        return list(dict.fromkeys(entry.environment for entry in self.entries if entry.environment is not None))
-
-    @property
-    def tests(self) -> list[Test]:
-        """The scores, each once: a setting timed in several environments has one."""
-        tests = {id(entry.run.test): entry.run.test for entry in self.entries if entry.run.test}
-        return list(tests.values())
-
-    @property
-    def speeds(self) -> list[Speed]:
-        """The rows of benchmarks, each once: the one beside which the unreduced model was timed counts for both."""
-        speeds = {id(entry.speed): entry.speed for entry in self.entries if entry.speed}
-        return list(speeds.values())
-
-
-def compare(runs: Sequence[Run]) -> list[Subject]:
-    """Bring runs of the same weights and data together.
-
-    Where the unreduced model has no benchmark of its own in an environment, its figures are those measured in turns
-    with a reducer: of the row whose unreduced latency is the median of all rows.
+def mean_iou(intersection: Counts | Floats, union: Counts | Floats) -> Floats:
+    """Compute mIoU in percent from counts summed over images, as `evaluation.metrics.scores_of` does.
 
     Args:
-        runs: As `read_runs` gives them.
+        intersection: ``(..., K)``, whole numbers.
+        union: ``(..., K)``, whole numbers.
 
     Returns:
-        The subjects in the order of the runs; in each the unreduced model first, then method by method with the most
-        FLOPs first.
+        ``(...)``: the mean over the classes whose union is not 0; NaN if there is none.
     """
-    data_of: dict[str, list[str]] = {}
-    for run in runs:
-        if run.test:
-            data_of.setdefault(run.checkpoint, []).append(data_key(run.test))
-    grouped: dict[tuple[str, str | None], list[Run]] = {}
-    for run in runs:
-        data = data_key(run.test) if run.test else next(iter(data_of.get(run.checkpoint, [])), None)
-        grouped.setdefault((run.checkpoint, data), []).append(run)
-    return [_subject(checkpoint, group) for (checkpoint, _), group in grouped.items()]
+    present = union > 0
+    with np.errstate(invalid="ignore"):
+        iou = 100 * intersection.astype(np.float64) / np.where(present, union, 1)
+        mean: Floats = np.where(present, iou, 0.0).sum(axis=-1) / present.sum(axis=-1)
+    return mean
 
 
-def data_key(test: Test) -> str:
-    """Give a text that is the same for the same images and labels, wherever they lie on a machine."""
-    settings = test.content["config"]["data"].get("init_args") or {}
-    return json.dumps([test.data, *(settings.get(name) for name in ("split", "images", "labels"))], default=str)
+@lru_cache(maxsize=256)
+def read_counts(evaluation: Evaluation) -> ImageCounts:
+    """Read ``images.jsonl`` beside a ``results.json``.
+
+    Raises:
+        DataError: It is missing or damaged, or its counts do not add up to those of ``results.json``.
+    """
+    path = evaluation.path.with_name(IMAGES_FILE)
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    rows = [check(line, ImageLine, f"{path}, line {number},") for number, line in enumerate(lines, start=1)]
+    counts = np.zeros((3, len(rows), len(evaluation.label)), np.int64)
+    for number, row in enumerate(rows):
+        if max(row.classes, default=-1) >= len(evaluation.label):
+            raise DataError(f"{path}, line {number + 1}: there is no class {max(row.classes)}; run the test again")
+        counts[:, number, row.classes] = [row.intersection, row.prediction, row.label]
+    for name, values in zip(("intersection", "prediction", "label"), counts, strict=True):
+        if len(rows) != evaluation.images or values.sum(axis=0).tolist() != getattr(evaluation, name):
+            raise DataError(
+                f"{path}: the counts of {name} do not add up to those of {evaluation.path}: the files are of different "
+                "runs; run the test again"
+            )
+    return ImageCounts(tuple((row.index, row.name, row.height, row.width) for row in rows), *counts)
 
 
-def data_title(test: Test) -> str:
-    """Say which data a test was of."""
-    settings = test.content["config"]["data"].get("init_args") or {}
-    words = [test.data]
-    words += [f"split {settings['split']}"] if settings.get("split") else []
-    words += [str(settings["images"])] if settings.get("images") else []
-    return plain(", ".join(words))
+@dataclass(frozen=True)
+class Comparison:
+    """mIoU and IoU per class of a run minus those of its baseline, in points, or the ``reason`` why there are none.
+
+    ``images`` is the number of images that both have, if one of them has others too: only these are compared then.
+    """
+
+    reason: str | None = None
+    images: int | None = None
+    difference: float | None = None
+    classes: tuple[float | None, ...] = ()
 
 
-def _subject(checkpoint: str, runs: Sequence[Run]) -> Subject:
-    scored = next((run.test for run in runs if run.test), None)
-    without = [run.test for run in runs if run.reducer is None and run.test]
-    entries = [*_unreduced(checkpoint, runs), *_reduced(runs)]
-    return Subject(
-        plain(checkpoint),
-        data_title(scored) if scored else None,
-        _with_titles([_with_baseline(entry, without) for entry in entries]),
-    )
+def compare(run: Evaluation, baseline: Evaluation) -> Comparison:
+    """Compare a run with its baseline, on the images that both have."""
+    reason = obstacle(run, baseline)
+    if reason is not None:
+        return Comparison(reason)
+    if (run.images, run.label) == (baseline.images, baseline.label):
+        pairs = zip(run.per_class, baseline.per_class, strict=True)
+        classes = tuple(_difference(mine.IoU, its.IoU) for mine, its in pairs)
+        return Comparison(difference=_difference(run.mIoU, baseline.mIoU), classes=classes)
+    try:
+        pair = common_counts(run, baseline)
+    except DataError as error:
+        return Comparison(f"it has other images or labels than the baseline, and {error}")
+    if isinstance(pair, str):
+        return Comparison(pair)
+    mine, its = pair
+    classes = tuple(None if np.isnan(value) else float(value) for value in mine.iou - its.iou)
+    return Comparison(images=len(mine.images), difference=mine.miou - its.miou, classes=classes)
 
 
-def _reduced(runs: Sequence[Run]) -> list[Entry]:
-    found = [run for run in runs if run.reducer is not None]
-    methods = list(dict.fromkeys(run.method for run in found))
-    entries = [_entry(run, run.speed, "reduced") for run in found]
-    return sorted(
-        entries, key=lambda entry: (methods.index(entry.run.method), -(entry.figures.gflops if entry.figures else 0))
-    )
+def obstacle(run: Evaluation, baseline: Evaluation) -> str | None:
+    """Return why two runs cannot be compared on any image: other weights, images, labels or classes."""
+    names = {**baseline.weights, **run.weights} if run.weights and baseline.weights else {}
+    changed = [name for name in names if run.weights.get(name) != baseline.weights.get(name)]
+    if changed:
+        return f"the weights changed between the runs ({', '.join(changed)})"
+    hashes = {run.data_hash, baseline.data_hash} - {None}
+    if len(hashes) > 1 and run.data_images == baseline.data_images:
+        return "images or labels changed between the runs"
+    classes = [[one.name for one in evaluation.per_class] for evaluation in (run, baseline)]
+    return None if classes[0] == classes[1] else "its classes are not those of the baseline"
 
 
-def _unreduced(checkpoint: str, runs: Sequence[Run]) -> Iterator[Entry]:
-    """Give the unreduced model once for each environment, and scores of it that belong to none."""
-    own = [run for run in runs if run.reducer is None]
-    used = []
-    for environment in dict.fromkeys(run.speed.environment for run in runs if run.speed):
-        timed = [run for run in own if run.speed and run.speed.environment == environment]
-        if not timed:
-            beside = _median_row([run.speed for run in runs if run.speed and run.speed.environment == environment])
-            precision = beside.content["settings"]["precision"]
-            tests = [run.test for run in own if run.test]
-            test = max(tests, key=lambda test: test.precision == precision, default=None)
-            used.append(test)
-            yield _entry(Run("none", checkpoint, None, test, None), beside, "unreduced")
-        for run in timed:
-            used.append(run.test)
-            yield _entry(run, run.speed, "unreduced")
-    for run in own:
-        if run.speed is None and not any(run.test is test for test in used):
-            yield _entry(run, None, "unreduced")
+def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, ImageCounts] | str:
+    """Return the counts of the images that both have, in the baseline's order, or why they cannot be compared.
+
+    Raises:
+        DataError: The ``images.jsonl`` of one of them is missing or damaged.
+    """
+    counts, others = read_counts(run), read_counts(baseline)
+    names = [name for _, name, _, _ in others.images if name in counts.positions]
+    if not names:
+        return "it has no image in common with the baseline"
+    if counts.label.shape[1] != others.label.shape[1]:
+        return "its classes are not those of the baseline"
+    mine, its = counts.select(names), others.select(names)
+    wrong = (mine.label != its.label).any(axis=1)
+    wrong |= np.array([one[2:] != other[2:] for one, other in zip(mine.images, its.images, strict=True)])
+    if wrong.any():
+        return f"labels changed between the runs ({wrong.sum()} images, such as {names[wrong.argmax()]})"
+    return mine, its
 
 
-def _median_row(speeds: Sequence[Speed]) -> Speed:
-    medians = {speed.row["latency"]["unreduced"]["median_ms"]: speed for speed in reversed(speeds)}
-    return medians[median_low(medians)]
+def protocol_difference(run: Evaluation, baseline: Evaluation) -> str | None:
+    """Return the first setting of the evaluation in which two runs differ, with both values."""
+    mine, its = run.protocol, baseline.protocol
+    differing = (name for name in {**its, **mine} if mine.get(name) != its.get(name))
+    return next((f"tested with {name} {mine.get(name)}, the baseline with {its.get(name)}" for name in differing), None)
 
 
-def _entry(run: Run, speed: Speed | None, side: str) -> Entry:
-    figures = None if speed is None else figures_of(speed, side)
-    return Entry(run, plain(run.label), speed, figures, None, find_published(run))
+def best_baseline(run: Evaluation, baselines: Sequence[Evaluation]) -> Evaluation | None:
+    """Return the baseline that is most like a run: comparable, then of the same protocol, images and precision."""
+
+    def likeness(baseline: Evaluation) -> tuple[bool, bool, bool, bool]:
+        return (
+            obstacle(run, baseline) is None,
+            run.protocol == baseline.protocol,
+            run.images == baseline.images,
+            run.precision == baseline.precision,
+        )
+
+    return max(baselines, key=likeness, default=None)
 
 
-def figures_of(speed: Speed, side: str) -> Figures:
-    """Give the figures of one side of a benchmark's row, ``unreduced`` or ``reduced``."""
-    row = speed.row
-    latency, ratios, reduced = row["latency"][side], row["latency"]["speedup"], side == "reduced"
-    return Figures(
-        plain(speed.environment),
-        row["gflops"][side],
-        row["gflops"]["ratio"] if reduced else 1.0,
-        Spread(latency["median_ms"], latency["q1_ms"], latency["q3_ms"]),
-        Spread(ratios["median"], ratios["q1"], ratios["q3"]) if reduced else None,
-        row["efficiency"] if reduced else None,
-        row["throughput"][side],
-        row["throughput"]["batch_size"],
-        row["peak_memory_mib"][side],
-    )
-
-
-def speedup_of(figures: Figures | None) -> float | None:
-    """Give the median speed-up; the unreduced model is as fast as itself."""
-    if figures is None:
-        return None
-    return figures.speedup.median if figures.speedup else 1.0
-
-
-def _with_baseline(entry: Entry, tests: Sequence[Test]) -> Entry:
-    """Choose, of several unreduced scores, the one most like the entry's: in protocol, images and precision."""
-    own = entry.run.test
-    if own is None:
-        return entry
-    return replace(entry, baseline=max(tests, key=lambda test: _likeness(own.content, test.content), default=None))
-
-
-def _likeness(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, bool, bool]:
-    return (
-        one.get("protocol") == other.get("protocol"),
-        one["images"] == other["images"],
-        one["environment"]["precision"] == other["environment"]["precision"],
-    )
-
-
-def _with_titles(entries: Sequence[Entry]) -> list[Entry]:
-    """Tell settings of the same label apart: by their runs' names, and where these are alike too by a number."""
-    named = [
-        replace(entry, title=f"{entry.title} ({plain(entry.run.name, 40)})") if repeated else entry
-        for entry, repeated in zip(entries, _repeated(entries), strict=True)
-    ]
-    seen: Counter[tuple[str | None, str]] = Counter()
-    titled = []
-    for entry, repeated in zip(named, _repeated(named), strict=True):
-        seen[place(entry)] += 1
-        title = f"{entry.title} #{seen[place(entry)]}" if repeated else entry.title
-        titled.append(replace(entry, title=shortened(title, 100)))
-    return titled
-
-
-def place(entry: Entry) -> tuple[str | None, str]:
-    """Give what tells entries apart: environment and title."""
-    return entry.environment, entry.title
-
-
-def _repeated(entries: Iterable[Entry]) -> list[bool]:
-    places = [place(entry) for entry in entries]
-    counts = Counter(places)
-    return [counts[one] > 1 for one in places]
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other

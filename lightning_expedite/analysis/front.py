@@ -1,62 +1,66 @@
-"""Which settings are worth their price: Pareto fronts of mIoU against what a setting costs."""
+"""Which settings are worth their cost: Pareto fronts of mIoU against cost, and the fastest setting for a loss."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
 
 from ..text import digits, signed
-from .comparison import Entry, Subject, speedup_of
 
-LIMITS = (0.5, 1.0, 2.0)
+MAX_LOSSES = (0.5, 1.0, 2.0)
 """Losses of mIoU, in points, for which a report names the fastest setting."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """What a setting costs, or with ``more_is_better`` what it brings."""
+class Axis(NamedTuple):
+    """What a setting costs, or gains if ``higher_is_better``: a column of the table, and its title."""
 
     key: str
     name: str
-    unit: str
-    value: Callable[[Entry], float | None]
-    convention: Callable[[Sequence[Entry]], str]
-    more_is_better: bool = False
-
-    def title(self, entries: Sequence[Entry]) -> str:
-        """Name the axis, with unit and convention."""
-        return f"{self.name}, {self.unit} ({self.convention(entries)})"
+    column: str
+    title: str
+    higher_is_better: bool = False
 
 
-@dataclass(frozen=True)
-class View:
-    """Settings whose prices are comparable: of one subject, timed in one environment, and scored."""
+AXES = (
+    Axis("latency", "latency", "latency_ms", "median latency of one window, ms (batch 1)"),
+    Axis("throughput", "throughput", "throughput_images_per_s", "throughput, images/s (batch {batch})", True),
+    Axis("speedup", "speed-up", "speedup", "speed-up over the baseline (median of pairs, batch 1)", True),
+    Axis("gflops", "GFLOPs", "gflops", "GFLOPs of one window, 10⁹ multiply-adds (published convention)"),
+    Axis("memory", "peak memory", "peak_memory_mib", "peak memory, MiB (batch 1)"),
+)
 
-    subject: Subject
+
+class View(NamedTuple):
+    """Settings whose costs and scores are comparable: of one subject, timed in one environment."""
+
+    subject: str
     environment: str
-    entries: list[Entry]
+    table: pd.DataFrame
 
-    def points(self, axis: Axis) -> list[tuple[Entry, float, float]]:
-        """Give the settings that have a place: each with its price or gain, and its mIoU in percent."""
-        return [
-            (entry, value, entry.miou)
-            for entry in self.entries
-            if (value := axis.value(entry)) is not None and entry.miou is not None
-        ]
+    def points(self, axis: Axis) -> pd.DataFrame:
+        """Return the settings that have a place on an axis."""
+        return self.table[self.table[axis.column].notna()]
 
-    def front(self, axis: Axis) -> list[tuple[Entry, float, float]]:
-        """Give those of the points that no other beats, from the lowest value to the highest."""
+    def front(self, axis: Axis) -> pd.DataFrame:
+        """Return the settings on the Pareto front, by rising value on the axis."""
         points = self.points(axis)
-        places = [(-value if axis.more_is_better else value, miou) for _, value, miou in points]
-        return sorted((points[index] for index in pareto_front(places)), key=lambda point: point[1])
+        cost = -points[axis.column] if axis.higher_is_better else points[axis.column]
+        return points.iloc[pareto_front(list(zip(cost, points["mIoU"], strict=True)))].sort_values(axis.column)
+
+    def title(self, axis: Axis) -> str:
+        """Return the axis' title, with batch sizes where it has them."""
+        sizes = sorted(self.table["throughput_batch_size"].dropna().unique())
+        return axis.title.format(batch=" to ".join(map(str, dict.fromkeys((*sizes[:1], *sizes[-1:])))))
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Find the points that no other beats: by less cost without less score, or by more score without more cost.
+    """Return the points that no other dominates, by less cost without less score or more score without more cost.
 
     Args:
         points: Cost and score of each.
 
     Returns:
-        Their indices, by rising cost. Of points at the same place all are in it or none.
+        Their indices, by rising cost. Points at the same place are all on the front, or none is.
     """
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     front: list[int] = []
@@ -66,109 +70,33 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def views(subjects: Sequence[Subject]) -> list[View]:
-    """Part the subjects by environment; settings without scores or times take no part."""
-    parts = [
-        View(
-            subject,
-            environment,
-            [entry for entry in subject.entries if entry.environment == environment and entry.miou is not None],
-        )
-        for subject in subjects
-        for environment in subject.environments
+def views(table: pd.DataFrame) -> list[View]:
+    """Split a table of `read_results` by subject and environment; settings without scores or times are left out."""
+    drawn = table[table["on_front"] & table["mIoU"].notna() & table["environment"].notna()]
+    return [
+        View(str(subject), str(environment), part)
+        for (subject, environment), part in drawn.groupby(["subject", "environment"], sort=False)
     ]
-    return [view for view in parts if view.entries]
 
 
-def answers(view: View) -> list[str]:
-    """Name the fastest setting for each of some losses of mIoU; losses of the same setting share a sentence.
-
-    Returns:
-        Sentences; none where the unreduced model has no score.
-    """
-    known = [entry for entry in view.entries if entry.miou_difference is not None]
-    if not known:
-        return []
-    best = {limit: fastest(known, limit) for limit in LIMITS}
-    together = [[limit for limit in LIMITS if best[limit] is entry] for entry in dict.fromkeys(best.values())]
-    return [_sentence(limits, best[limits[0]]) for limits in together]
-
-
-def _sentence(limits: Sequence[float], best: Entry | None) -> str:
-    *others, last = (f"{limit:g}" for limit in limits)
-    either = f"{', '.join(others)} or {last}" if others else last
-    least = f"At most {either} point{'' if either == '1' else 's'} of mIoU lost"
-    if best is None:
-        return f"{least}: no setting is faster than the unreduced model."
-    assert best.figures is not None
-    assert best.figures.speedup is not None
-    speedup = best.figures.speedup
-    return (
-        f"{least}: {best.title}, {speedup.median:.2f} times as fast (quartiles {speedup.low:.2f} to {speedup.high:.2f})"
-        f", mIoU {signed(best.miou_difference)} points, {digits(best.figures.latency.median)} ms."
-    )
-
-
-def fastest(entries: Sequence[Entry], limit: float) -> Entry | None:
-    """Give the setting with the largest speed-up, above 1, that loses at most ``limit`` points of mIoU."""
-    fast = {
-        entry.figures.speedup.median: entry
-        for entry in reversed(entries)
-        if entry.figures is not None
-        and entry.figures.speedup is not None
-        and entry.figures.speedup.median > 1
-        and entry.miou_difference is not None
-        and entry.miou_difference >= -limit
-    }
-    return fast[max(fast)] if fast else None
-
-
-def _where(entries: Sequence[Entry]) -> str:
-    return next((entry.figures.environment for entry in entries if entry.figures), "")
-
-
-def _batches(entries: Sequence[Entry]) -> str:
-    sizes = sorted({entry.figures.batch_size for entry in entries if entry.figures})
-    ends = sorted({sizes[0], sizes[-1]}) if sizes else []
-    return f"batch {' to '.join(map(str, ends))}"
-
-
-AXES = (
-    Axis(
-        "latency",
-        "median latency of one window",
-        "ms",
-        lambda entry: entry.figures.latency.median if entry.figures else None,
-        lambda entries: f"batch 1; {_where(entries)}",
-    ),
-    Axis(
-        "throughput",
-        "throughput",
-        "images/s",
-        lambda entry: entry.figures.throughput if entry.figures else None,
-        lambda entries: f"{_batches(entries)}; {_where(entries)}",
-        more_is_better=True,
-    ),
-    Axis(
-        "speedup",
-        "speed-up over the unreduced model",
-        "ratio",
-        lambda entry: speedup_of(entry.figures),
-        lambda entries: f"median of passes timed in turns, batch 1; {_where(entries)}",
-        more_is_better=True,
-    ),
-    Axis(
-        "gflops",
-        "GFLOPs of one window",
-        "10⁹ multiply-adds",
-        lambda entry: entry.figures.gflops if entry.figures else None,
-        lambda _: "published convention; counted, not measured",
-    ),
-    Axis(
-        "memory",
-        "peak memory",
-        "MiB",
-        lambda entry: entry.figures.peak_memory_mib if entry.figures else None,
-        lambda entries: f"batch 1; {_where(entries)}",
-    ),
-)
+def answers(view: View) -> Iterator[str]:
+    """Name the fastest setting within each of `MAX_LOSSES`; losses with the same answer share a sentence."""
+    known = view.table[view.table["mIoU_difference"].notna()]
+    if known.empty:
+        return
+    best: dict[str | None, list[float]] = {}
+    for limit in MAX_LOSSES:
+        fast = known[(known["mIoU_difference"] >= -limit) & (known["speedup"] > 1)]
+        best.setdefault(None if fast.empty else fast.loc[fast["speedup"].idxmax(), "setting"], []).append(limit)
+    for setting, limits in best.items():
+        *others, last = (f"{limit:g}" for limit in limits)
+        either = f"{', '.join(others)} or {last}" if others else last
+        least = f"At most {either} point{'' if either == '1' else 's'} of mIoU lost"
+        if setting is None:
+            yield f"{least}: no setting is faster than the baseline."
+            continue
+        row = known[known["setting"] == setting].iloc[0]
+        yield (
+            f"{least}: {setting}, {row['speedup']:.2f} times as fast (quartiles {row['speedup_q1']:.2f} to "
+            f"{row['speedup_q3']:.2f}), mIoU {signed(row['mIoU_difference'])} points, {digits(row['latency_ms'])} ms."
+        )

@@ -2,61 +2,39 @@
 
 import base64
 import hashlib
+import html
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+import pandas as pd
+from plotly.offline import get_plotlyjs
 
-from ..text import digits, number, signed
-from .cautions import Missing
-from .columns import columns_of
-from .comparison import Entry, Subject, speedup_of
-from .front import AXES, View, answers
-from .looks import looks_of
-from .per_class import ClassTable
-from .provenance import Provenance
-from .text_tables import legend
-
-_CURRENT_COLOR = "currentColor"  # the unreduced model's: black would vanish on a dark page
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn picture: ``files`` holds its content by suffix."""
-
-    name: str
-    subject: Subject
-    caption: str
-    files: Mapping[str, bytes]
+from ..text import MISSING, signed
+from .cautions import Missing, provenances, subjects_of
+from .front import AXES, Axis, View, answers, views
+from .pictures import BASELINE, looks
+from .tables import COLUMNS, columns_of, legend
 
 
 def page(
-    subjects: Sequence[Subject],
-    views: Sequence[View],
-    classes: Sequence[ClassTable],
-    pictures: Sequence[Picture],
-    provenances: Sequence[Provenance],
-    cautions: Sequence[str],
-    missing: Sequence[Missing],
+    table: pd.DataFrame, classes: Mapping[str, pd.DataFrame], cautions: Sequence[str], missing: Sequence[Missing]
 ) -> str:
-    """Make the page: everything is in it, and its policy forbids it to load anything.
+    """Return the page: everything is in it, and its policy forbids it to load anything.
 
     Args:
-        subjects: What is compared.
-        views: The settings that have a place on a front.
-        classes: Gains and losses per class.
-        pictures: Inlined as SVG, so that they can be seen without scripts.
-        provenances: What the runs were computed with.
-        cautions: What the reader has to know before comparing.
-        missing: Results that are not there.
+        table: As `read_results` returns it.
+        classes: IoU per class of each subject, see `tables.class_table`.
+        cautions: How runs differ.
+        missing: Missing results, with the commands that make them.
 
     Returns:
-        HTML. Texts from files are escaped wherever they stand; scripts put them in place as text only.
+        HTML. Texts from files are escaped wherever they stand.
     """
-    script = _asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    found = views(table)
+    scripts = [get_plotlyjs(), _asset("report.js")] if found else [_asset("report.js")]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
@@ -65,92 +43,69 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        script=script,
-        digest=digest,
+        scripts=scripts,
+        digests=digests,
         style=_asset("report.css"),
-        tables=[(subject, columns_of(subject)) for subject in subjects],
-        answers=[(view, sentences) for view in views if (sentences := answers(view))],
-        pictures=[(picture, _data_uri(picture.files[".svg"])) for picture in pictures],
-        provenances=provenances,
+        answers=[(view, sentences) for view in found if (sentences := list(answers(view)))],
         cautions=cautions,
         missing=missing,
-        legend=legend(subjects),
-        charts=[chart(view) for view in views],
-        classes=[class_data(table) for table in classes],
+        charts=[
+            {
+                "title": f"{view.subject}; {view.environment}",
+                "axes": [{"name": axis.name, **figure(view, axis)} for axis in AXES if not view.points(axis).empty],
+            }
+            for view in found
+        ],
+        tables=[
+            (subject, columns_of(part), [row for _, row in part.iterrows()]) for subject, part in subjects_of(table)
+        ],
+        legend=legend(table),
+        classes=[(subject, part, _largest(part)) for subject, part in classes.items()],
+        provenances=provenances(table),
+        signed=signed,
+        missing_text=MISSING,
+        isna=pd.isna,
     )
 
 
-def chart(view: View) -> dict[str, Any]:
-    """Give what the page's script draws of a view: points, their places on every axis, and the fronts."""
-    entries = [entry for entry in view.entries if entry.figures is not None]
-    looks = looks_of(entry.method for entry in entries)
-    return {
-        "title": f"{view.subject.title}; {view.environment}",
-        "axes": [
-            {
-                "key": axis.key,
-                "name": f"{axis.name}, {axis.unit}",
-                "title": axis.title(view.entries),
-                "more": axis.more_is_better,
-                "front": [entries.index(entry) for entry, _, _ in view.front(axis)],
-            }
-            for axis in AXES
-            if view.points(axis)
-        ],
-        "points": [
-            {
-                "title": entry.title,
-                "method": "unreduced" if entry.unreduced else entry.method,
-                "color": _CURRENT_COLOR if entry.unreduced else looks[entry.method].color,
-                "marker": looks[entry.method].marker,
-                "miou": entry.miou,
-                "values": {axis.key: axis.value(entry) for axis in AXES},
-                "facts": facts(entry),
-            }
-            for entry in entries
-        ],
-    }
+def figure(view: View, axis: Axis) -> dict[str, Any]:
+    """Return what plotly draws of a view: the front and the settings of each method.
+
+    Colours that depend on the page's theme are named as CSS variables, which the page's script replaces.
+    """
+    front = view.front(axis)
+    line = {"color": "var(--front)", "width": 1.5, "shape": "vh" if axis.higher_is_better else "hv"}
+    data = [_trace(front, axis, name="Pareto front", mode="lines", line=line, hoverinfo="skip")]
+    for name, (look, points) in looks(view.points(axis)).items():
+        marker = {
+            "color": "var(--text)" if look is BASELINE else look.color,
+            "symbol": look.symbol,
+            "size": 15 if look is BASELINE else 11,
+            "opacity": [1.0 if index in front.index else 0.5 for index in points.index],
+        }
+        hover = {"text": [_facts(row) for _, row in points.iterrows()], "hovertemplate": "%{text}<extra></extra>"}
+        trace = _trace(points, axis, name=html.escape(name), mode="markers", marker=marker, **hover)
+        if axis.key == "latency":
+            value, low, high = (points[name] for name in ("latency_ms", "latency_ms_q1", "latency_ms_q3"))
+            errors = {"array": [*(high - value).clip(0)], "arrayminus": [*(value - low).clip(0)]}
+            trace["error_x"] = {**errors, "symmetric": False, "thickness": 1, "width": 0}
+        data.append(trace)
+    return {"data": data, "title": view.title(axis)}
 
 
-def facts(entry: Entry) -> list[str]:
-    """Give the figures of a setting, a line each."""
-    figures = entry.figures
-    lines = [f"mIoU {number(entry.miou, '.2f')} %"]
-    if entry.miou_difference is not None:
-        lines[0] += f" ({signed(entry.miou_difference)} points)"
-    if figures is None:
-        return lines
-    latency = figures.latency
-    lines.append(f"latency {digits(latency.median)} ms [{digits(latency.low)}, {digits(latency.high)}]")
-    speedup = f"speed-up {number(speedup_of(figures), '.2f')}"
-    if figures.speedup is not None:
-        speedup += f" [{figures.speedup.low:.2f}, {figures.speedup.high:.2f}]"
-    lines.append(speedup)
-    lines.append(f"throughput {digits(figures.throughput)} images/s (batch {figures.batch_size})")
-    lines.append(f"GFLOPs {digits(figures.gflops)}, ratio {number(figures.flop_ratio, '.2f')}")
-    lines.append(f"efficiency {number(figures.efficiency, '.2f')}")
-    lines.append(f"peak memory {digits(figures.peak_memory_mib)} MiB")
-    return lines
+def _trace(points: pd.DataFrame, axis: Axis, **options: Any) -> dict[str, Any]:
+    return {"type": "scatter", "x": [*points[axis.column]], "y": [*points["mIoU"]], **options}
 
 
-def class_data(table: ClassTable) -> dict[str, Any]:
-    """Give what the page's script shows of the classes; two digits behind the point are what a reader sees."""
-    return {
-        "title": table.subject.title,
-        "classes": table.classes,
-        "unreduced": [_rounded(value) for value in table.unreduced],
-        "settings": [
-            {"title": entry.title, "differences": [_rounded(value) for value in row]} for entry, row in table.rows
-        ],
-    }
+def _facts(row: "pd.Series[Any]") -> str:
+    """Return a setting's figures for its hover label, in the markup that plotly understands."""
+    lines = [f"{column.heading}: {column.text(row)}" for column in COLUMNS[2:] if pd.notna(row[column.key])]
+    return "<br>".join([f"<b>{html.escape(row['setting'])}</b>", *map(html.escape, lines)])
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-def _data_uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+def _largest(table: pd.DataFrame) -> float:
+    """Return the largest gain or loss of a class, which has the strongest colour."""
+    return max(float(table.iloc[:, 2:].abs().max(axis=None)), 0.1)
 
 
 def _asset(name: str) -> str:

@@ -1,151 +1,100 @@
-"""A report: what results say when they are put side by side, and the files that show it."""
+"""A report: results side by side as a page, Markdown, CSV and LaTeX."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..text import markdown, plain
-from .cautions import Missing, cautions, missing
-from .comparison import Subject, compare
-from .figures_class import SETTINGS_AT_MOST, class_picture
-from .figures_front import front_picture
-from .front import AXES, View, answers, views
-from .page import Picture, page
-from .per_class import ClassTable, class_table, telling
-from .provenance import Provenance, provenances
-from .runs import read_failures, read_runs
-from .text_tables import (
-    COLUMNS_AT_MOST,
-    csv_class_table,
-    csv_table,
-    latex_tables,
-    legend,
-    markdown_class_table,
-    markdown_table,
-)
+import pandas as pd
 
-MARKDOWN_FILE, PAGE_FILE = "report.md", "report.html"
+from ..text import MISSING, markdown, markdown_row, plain, signed
+from .cautions import Missing, cautions, missing, provenances, subjects_of
+from .front import AXES, answers, views
+from .page import page
+from .pictures import front_picture
+from .results import read_failures, read_results
+from .tables import class_table, columns_of, csv_class_table, csv_table, latex_table, legend, two
+
+MAX_COLUMNS = 6  # settings in the Markdown table of classes
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says."""
+    """A table of `read_results`, how its runs differ, and which results are missing."""
 
-    subjects: list[Subject]
-    views: list[View]
-    classes: list[ClassTable]
+    table: pd.DataFrame
     cautions: list[str]
     missing: list[Missing]
-    provenances: list[Provenance]
 
 
 def make_report(paths: Sequence[Path]) -> Report:
-    """Read results and compare them.
-
-    Args:
-        paths: As `read_runs` takes them.
-
-    Raises:
-        DataError: A path does not exist, a file is damaged, or there is no result in any.
-    """
-    subjects = compare(read_runs(paths))
-    tables = [class_table(subject) for subject in subjects]
-    return Report(
-        subjects,
-        views(subjects),
-        [table for table in tables if table is not None],
-        cautions(subjects, read_failures(paths)),
-        missing(subjects),
-        provenances(subjects),
-    )
+    """Read results and compare them; see `read_results`."""
+    table = read_results(paths)
+    return Report(table, cautions(table, read_failures(paths)), list(missing(table)))
 
 
 def report_files(report: Report) -> dict[str, bytes]:
-    """Make a report's files.
-
-    Returns:
-        The content of each, by its name.
-    """
-    pictures = list(draw(report))
-    files = {f"{picture.name}{suffix}": content for picture in pictures for suffix, content in picture.files.items()}
-    files |= {"table.csv": csv_table(report.subjects).encode(), "table.tex": latex_tables(report.subjects).encode()}
-    if report.classes:
-        files["per_class.csv"] = csv_class_table(report.classes).encode()
-    files[MARKDOWN_FILE] = markdown_report(report, pictures).encode()
-    files[PAGE_FILE] = page(
-        report.subjects,
-        report.views,
-        report.classes,
-        pictures,
-        report.provenances,
-        report.cautions,
-        report.missing,
-    ).encode()
-    return files
-
-
-def draw(report: Report) -> Iterator[Picture]:
-    """Draw the fronts of every view, and the classes of every subject."""
-    for number, view in enumerate(report.views, start=1):
-        for axis in AXES:
-            if view.points(axis):
-                name = f"front_{axis.key}{_suffix(number)}"
-                caption = f"mIoU against {axis.title(view.entries)}"
-                yield Picture(name, view.subject, caption, front_picture(view, axis))
-    for number, table in enumerate(report.classes, start=1):
-        shown = table.chosen(telling(table, SETTINGS_AT_MOST))
-        caption = "Gains and losses of each class" + _of_all(len(shown.rows), len(table.rows))
-        yield Picture(f"per_class{_suffix(number)}", table.subject, caption, class_picture(shown))
+    """Return the content of a report's files by their names."""
+    subjects = subjects_of(report.table)
+    classes = {subject: shown for subject, part in subjects if not (shown := class_table(part)).empty}
+    files = {
+        f"front_{axis.key}{'' if number == 1 else f'_{number}'}{suffix}": content
+        for number, view in enumerate(views(report.table), start=1)
+        for axis in AXES
+        if not view.points(axis).empty
+        for suffix, content in front_picture(view, axis).items()
+    }
+    pictures = [name for name in files if name.endswith(".png")]
+    texts = {
+        "table.csv": csv_table(report.table),
+        "table.tex": "\n".join(latex_table(subject, part) for subject, part in subjects),
+        "report.md": markdown_report(report, classes, pictures),
+        "report.html": page(report.table, classes, report.cautions, report.missing),
+    }
+    if classes:
+        texts["per_class.csv"] = csv_class_table(classes)
+    return files | {name: text.encode() for name, text in texts.items()}
 
 
-def markdown_report(report: Report, pictures: Sequence[Picture]) -> str:
-    """Write the report in Markdown, beside whose file the pictures lie."""
+def markdown_report(report: Report, classes: Mapping[str, pd.DataFrame], pictures: Sequence[str]) -> str:
+    """Return the report in Markdown, beside whose file the pictures lie."""
     lines = ["# Report", ""]
     lines += _section("Before you compare", [f"- {markdown(text)}" for text in report.cautions])
-    lines += _section("What is missing", _missing_lines(report.missing))
-    for subject in report.subjects:
-        lines += [f"## {markdown(subject.title)}", ""]
-        for view in report.views:
-            if view.subject is subject and (sentences := answers(view)):
-                lines += [f"{markdown(view.environment)}:", "", *(f"- {markdown(text)}" for text in sentences), ""]
-        lines += [markdown_table(subject), ""]
-        for picture in pictures:
-            if picture.subject is subject:
-                lines += [f"![{markdown(picture.caption)}]({picture.name}.png)", ""]
-        for table in report.classes:
-            if table.subject is subject:
-                shown = table.chosen(telling(table, COLUMNS_AT_MOST))
-                of = _of_all(len(shown.rows), len(table.rows))
-                text = (
-                    f"IoU of each class minus that of the unreduced model, in points{of}. All are in `per_class.csv`."
-                )
-                lines += [text, "", markdown_class_table(shown), ""]
-    lines += _section("Columns", [markdown(text) for text in legend(report.subjects)])
-    lines += _section("Computed with", [line for one in report.provenances for line in _provenance_lines(one)])
-    return "\n".join(lines)
+    commands = [(markdown(one.what), plain(one.command, 1000)) for one in report.missing]
+    lines += _section("What is missing", [f"- {what}. To make it:\n\n      {command}\n" for what, command in commands])
+    for subject, table in subjects_of(report.table):
+        lines += [f"## {markdown(subject)}", ""]
+        for view in views(table):
+            if sentences := [f"- {markdown(text)}" for text in answers(view)]:
+                lines += [f"{markdown(view.environment)}:", "", *sentences, ""]
+        columns = columns_of(table)
+        rows = [[column.text(row) for column in columns] for _, row in table.iterrows()]
+        lines += [*_table([column.heading for column in columns], rows), ""]
+        if subject in classes:
+            shown = classes[subject].iloc[:, : 2 + MAX_COLUMNS]
+            kinds: list[Callable[[Any], str]] = [str, two, *[signed] * (shown.shape[1] - 2)]
+            cells = [
+                [MISSING if pd.isna(value) else show(value) for show, value in zip(kinds, row, strict=True)]
+                for row in shown.itertuples(index=False)
+            ]
+            text = "IoU per class: in percent for the baseline, difference from it in points for the others. All are in"
+            lines += [f"{text} `per_class.csv`.", "", *_table([*shown.columns], cells), ""]
+    lines += [line for name in pictures for line in (f"![{name.removesuffix('.png')}]({name})", "")]
+    lines += _section("Columns", [markdown(text) for text in legend(report.table)])
+    facts = [(one, "; ".join(f"{name} {value}" for name, value in one.facts)) for one in provenances(report.table)]
+    computed = [f"- {one.kind} of {markdown(', '.join(one.settings))}: {markdown(text)}" for one, text in facts]
+    return "\n".join([*lines, *_section("Computed with", computed)])
 
 
-def _suffix(number: int) -> str:
-    return "" if number == 1 else f"_{number}"
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""] if lines else []
 
 
-def _of_all(shown: int, known: int) -> str:
-    return "" if shown == known else f", of {shown} of {known} settings: those on the front of latency first"
-
-
-def _section(title: str, lines: Iterable[str]) -> list[str]:
-    content = list(lines)
-    return [f"## {title}", "", *content, ""] if content else []
-
-
-def _missing_lines(missing: Sequence[Missing]) -> list[str]:
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table whose first column is text."""
+    ruler = ["---", *["---:"] * (len(headings) - 1)]
     return [
-        line
-        for one in missing
-        for line in (f"- {markdown(one.what)}. This brings it:", "", f"      {plain(one.command, 1000)}")
+        markdown_row(map(markdown, headings)),
+        markdown_row(ruler),
+        *(markdown_row(map(markdown, row)) for row in rows),
     ]
-
-
-def _provenance_lines(one: Provenance) -> list[str]:
-    facts = "; ".join(f"{name} {value}" for name, value in one.facts)
-    return [f"- {one.kind} of {markdown(', '.join(one.runs))}: {markdown(facts)}"]

@@ -1,113 +1,125 @@
-"""What a results file has to hold before anything is made of it.
-
-The models check; what is handed on is the file's own content. Keys that are not named here are left alone, so files of
-other versions are read as long as what is used is there.
-"""
+"""The keys that are read from ``results.json``, ``images.jsonl``, ``benchmark.json`` and ``failed.json``."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import DataError
 
-DEEPEST = 50  # levels of nesting: far more than any result has, far fewer than Python bears
+MAX_DEPTH = 50  # levels of nesting: far more than any result has, far fewer than Python's recursion limit
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0)]
+MiB = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Text = Annotated[str, Field(min_length=1)]
+S = TypeVar("S", bound="Section")
+V = TypeVar("V")
 
 
-class Part(BaseModel):
-    """A mapping whose values are of the very types named: no text is taken for a number."""
+def at(keys: str, **options: Any) -> Any:
+    """Read a field from nested keys, such as ``config.model.checkpoint``."""
+    return Field(validation_alias=AliasPath(*keys.split(".")), **options)
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+
+class Section(BaseModel):
+    """A mapping whose values have exactly these types: text is not converted to a number."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by identity: two files may have the same content."""
+        return self is other
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+        return id(self)
 
 
-class ReducerPart(Part):
-    """A reducer's class and settings."""
+class ClassSpec(Section):
+    """A reducer or data module: its class and settings."""
 
-    class_path: Annotated[str, Field(min_length=1)]
+    class_path: Text
     init_args: dict[str, Any] | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the class without its module."""
+        return self.class_path.rpartition(".")[2]
 
-class ModelPart(Part):
-    """The model of a ``test``'s config."""
-
-    checkpoint: str
-    reducer: ReducerPart | None
-
-
-class DataPart(Part):
-    """The data of a ``test``'s config."""
-
-    class_path: Annotated[str, Field(min_length=1)]
-    init_args: dict[str, Any] | None = None
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings, empty where there are none."""
+        return self.init_args or {}
 
 
-class ConfigPart(Part):
-    """A ``test``'s config."""
-
-    data: DataPart
-    model: ModelPart
-
-
-class EnvironmentPart(Part):
-    """What a result was computed with."""
-
-    precision: str
-    device: str = ""
-    device_type: str = ""
-    threads: int | None = None
-    commit: str | None = None
-    torch: str | None = None
-    lightning_expedite: str | None = None
-
-
-class ScoresPart(Part):
-    """Scores in percent."""
-
-    mIoU: Percent | None  # noqa: N815 (the file's own names)
-    aAcc: Percent | None  # noqa: N815
-    mAcc: Percent | None  # noqa: N815
-
-
-class ClassPart(Part):
-    """Scores of one class in percent."""
+class ClassScore(Section):
+    """IoU of a class in percent; ``None`` for a class in neither predictions nor labels."""
 
     name: str
     IoU: Percent | None
-    Acc: Percent | None = None
 
 
-class TestFile(Part):
-    """``results.json``."""
+class Evaluation(Section):
+    """``results.json``: the scores of one ``test``, in percent."""
 
-    scores: ScoresPart
-    per_class: list[ClassPart] = []
+    path: Path
+    checkpoint: str = at("config.model.checkpoint")
+    weights_folder: str | None = at("config.model.weights_folder", default=None)
+    reducer: ClassSpec | None = at("config.model.reducer")
+    data: ClassSpec = at("config.data")
+    mIoU: Percent | None = at("scores.mIoU")  # noqa: N815 (the file's own names)
+    aAcc: Percent | None = at("scores.aAcc")  # noqa: N815
+    mAcc: Percent | None = at("scores.mAcc")  # noqa: N815
+    per_class: list[ClassScore] = []
     images: Count
     images_total: Count | None = None
     complete: bool = True
     protocol: dict[str, Any] = {}
-    config: ConfigPart
-    environment: EnvironmentPart
+    environment: dict[str, Any]
+    weights: dict[str, str] = at("run.weights", default={})  # a hash of each file
+    data_hash: str | None = at("run.data.sha256", default=None)  # of all images and labels that the run could read
+    data_images: Count | None = at("run.data.images", default=None)
+    intersection: list[Count] = []  # pixels of each class over all images, as the next two
+    prediction: list[Count] = []
+    label: list[Count] = []
+
+    @property
+    def precision(self) -> str:
+        """As Lightning names it."""
+        return str(self.environment.get("precision"))
+
+    @property
+    def data_key(self) -> str:
+        """Identifies the data set, split and folders, wherever they lie on a machine."""
+        return json.dumps([self.data.name, *(self.data.settings.get(name) for name in ("split", "images", "labels"))])
+
+    @property
+    def data_title(self) -> str:
+        """Name of the data set, with its split or folders."""
+        split, *folders = (self.data.settings.get(name) for name in ("split", "images", "labels"))
+        return ", ".join(
+            [self.data.name, *([f"split {split}"] if split else []), *(str(one) for one in folders if one)]
+        )
 
 
-class ShownFile(TestFile):
-    """``results.json`` with all that `test` itself shows of it, which results of earlier versions need not have."""
-
-    per_class: list[ClassPart]
+class _Shown(Section):
+    scores: dict[str, Percent | None]
+    per_class: list[dict[str, Any]]
     label: list[Count]
+    images: Count
+    images_total: Count | None = None
+    complete: bool
     windows: Count
     windows_unreduced: Count
     seconds: Positive
     warnings: list[str] = []
 
 
-class ImageLine(Part):
-    """A line of ``images.jsonl``; the lists are aligned."""
+class ImageLine(Section):
+    """A line of ``images.jsonl``; the lists have one entry per class that occurs."""
 
     index: Count
     name: str
@@ -119,160 +131,118 @@ class ImageLine(Part):
     label: list[Count]
 
     @model_validator(mode="after")
-    def aligned(self) -> Self:
+    def check_lengths(self) -> Self:
         """Refuse lists of different lengths."""
         if len({len(self.classes), len(self.intersection), len(self.prediction), len(self.label)}) > 1:
             raise ValueError("the lists of classes and counts differ in length")
         return self
 
 
-class SidesPart(Part):
-    """A figure of both sides; a model without a reducer has one."""
+class Pair(Section, Generic[V]):
+    """A figure of the baseline and of the reduced model, which a row without a reducer does not have."""
 
-    unreduced: Positive
-    reduced: Positive | None
-
-
-class MemoryPart(Part):
-    """Peak memory of both sides; there is none where the device does not tell."""
-
-    unreduced: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-    reduced: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    unreduced: V
+    reduced: V | None = None
 
 
-class FlopsPart(SidesPart):
-    """FLOPs of both sides and their ratio."""
+class Quartiles(Section):
+    """Median and quartiles, of milliseconds or ratios."""
 
-    ratio: Positive | None
-
-
-class LatencyPart(Part):
-    """Times of one side in milliseconds."""
-
-    median_ms: Positive
-    q1_ms: Positive
-    q3_ms: Positive
+    median: Positive = Field(validation_alias=AliasChoices("median", "median_ms"))
+    q1: Positive = Field(validation_alias=AliasChoices("q1", "q1_ms"))
+    q3: Positive = Field(validation_alias=AliasChoices("q3", "q3_ms"))
 
 
-class SpeedupPart(Part):
-    """Ratios within the pairs of passes."""
+class Timing(Section):
+    """A row of ``benchmark.json``: one config, timed alternately with its baseline."""
 
-    median: Positive
-    q1: Positive
-    q3: Positive
-
-
-class LatenciesPart(Part):
-    """Times of both sides and their ratio."""
-
-    unreduced: LatencyPart
-    reduced: LatencyPart | None
-    speedup: SpeedupPart
-
-
-class ThroughputPart(SidesPart):
-    """Images per second of both sides."""
-
-    batch_size: Annotated[int, Field(ge=1)]
-
-
-class InputPart(Part):
-    """What was given to the model."""
-
-    source: str
-    size: Annotated[list[Count], Field(min_length=2, max_length=2)]
-
-
-class TimedModelPart(Part):
-    """The model of a row."""
-
-    checkpoint: str
-    untrained: bool = False
-    query_scale: Finite = 1.0
-
-
-class RowPart(Part):
-    """A row of ``benchmark.json``."""
-
+    path: Path
+    environment: dict[str, Any]
+    precision: str = at("settings.precision")
+    compile: bool | str | None = at("settings.compile")
     config: str
     commit: str | None = None
-    reducer: ReducerPart | None
-    model: TimedModelPart
-    input: InputPart | None = None
-    gflops: FlopsPart
-    latency: LatenciesPart
+    checkpoint: str = at("model.checkpoint")
+    untrained: bool = at("model.untrained", default=False)
+    query_scale: float = at("model.query_scale", default=1.0)
+    reducer: ClassSpec | None
+    source: str | None = at("input.source", default=None)
+    size: list[Count] | None = at("input.size", default=None, min_length=2, max_length=2)
+    gflops: Pair[Positive]
+    latency: Pair[Quartiles]  # of one window at batch 1
+    speedup: Quartiles = at("latency.speedup")  # ratios within the pairs of passes
+    pairs: Count | None = at("latency.speedup.pairs", default=None)
     efficiency: Positive | None
-    throughput: ThroughputPart
-    peak_memory_mib: MemoryPart
-    peak_memory_pass: str = "timed"
+    throughput: Pair[Positive]
+    batch_size: Annotated[int, Field(ge=1)] = at("throughput.batch_size")
+    batch_speedup: Positive | None = at("throughput.speedup.median", default=None)
+    seconds: Pair[Annotated[list[Positive], Field(min_length=1)]] | None = at("throughput.seconds", default=None)
+    memory: Pair[MiB | None] | None = Field(validation_alias="peak_memory_mib", default=None)
+    memory_pass: str = Field(validation_alias="peak_memory_pass", default="timed")
 
     @model_validator(mode="after")
-    def sides(self) -> Self:
+    def check_variants(self) -> Self:
         """Refuse a row with a reducer but without its figures."""
         if self.reducer is not None and None in (self.gflops.reduced, self.latency.reduced, self.throughput.reduced):
-            raise ValueError("a row with a reducer lacks the reduced side")
+            raise ValueError("a row with a reducer lacks the figures of the reduced model")
         return self
 
+    @property
+    def place(self) -> str:
+        """Device, threads, precision and compilation: times are comparable only where these are the same."""
+        words = [str(self.environment.get("device")), self.precision]
+        threads = self.environment.get("threads")
+        if self.environment.get("device_type") == "cpu" and threads is not None:
+            words.insert(1, f"{threads} thread{'' if threads == 1 else 's'}")
+        if self.compile:
+            words.append("compiled" if self.compile is True else f"compiled: {self.compile}")
+        return ", ".join(words)
 
-class SettingsPart(Part):
-    """How a benchmark measured."""
-
-    precision: str
-    compile: bool | str | None
-
-
-class TimedEnvironmentPart(EnvironmentPart):
-    """What a benchmark was run on."""
-
-    device: str
-    device_type: str
-    threads: int
+    @property
+    def input_size(self) -> str | None:
+        """Height and width of the timed windows."""
+        return None if self.size is None else f"{self.size[0]} x {self.size[1]}"
 
 
-class FailurePart(Part):
-    """A config that could not be measured."""
+class Failure(Section):
+    """A config of a benchmark, or a step of a sweep's point, that failed."""
 
-    config: str
+    name: str = Field(validation_alias=AliasChoices("config", "step"))
     error: str
 
 
-class BenchmarkFile(Part):
-    """``benchmark.json``."""
-
-    environment: TimedEnvironmentPart
-    settings: SettingsPart
-    rows: list[RowPart]
-    failed: list[FailurePart] = []
+class _BenchmarkFile(Section):
+    environment: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[dict[str, Any]]
+    failed: list[Failure] = []
 
 
-class PointFailure(Part):
-    """``failed.json`` of a sweep's point."""
-
-    step: str
-    error: str
-
-
-def load_checked(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> tuple[list[Evaluation | Timing], list[Failure]]:
     """Read ``results.json`` or ``benchmark.json``.
 
     Raises:
-        DataError: The file cannot be read, or is not what these commands write.
+        DataError: The file cannot be read, or neither command writes such a file.
     """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("kind", "benchmark") != "benchmark":
         raise DataError(f"{path} is not a result of test or benchmark")
-    check(content, BenchmarkFile if content.get("kind") == "benchmark" else TestFile, path)
-    return content
+    if "kind" not in content:
+        return [check({**content, "path": path}, Evaluation, path)], []
+    file = check(content, _BenchmarkFile, path)
+    shared = {"path": path, "environment": file.environment, "settings": file.settings}
+    rows = [check({**row, **shared}, Timing, f"{path}, row {number}") for number, row in enumerate(file.rows, start=1)]
+    return [*rows], file.failed
 
 
 def load_shown(path: Path) -> dict[str, Any]:
-    """Read a ``results.json`` that is to be shown as `test` does.
+    """Return the content of a ``results.json`` that has everything ``test`` prints.
 
     Raises:
-        DataError: The file cannot be read, or is not what `test` writes.
+        DataError: The file cannot be read, or ``test`` writes no such file.
     """
-    content = read_json(path)
-    check(content, ShownFile, path)
+    content: dict[str, Any] = read_json(path)
+    check(content, _Shown, path)
     return content
 
 
@@ -280,40 +250,35 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: It cannot be read; nesting without end counts as that too.
+        DataError: It cannot be read, or is nested too deeply.
     """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if _deeper(content, DEEPEST):
-        raise DataError(f"{path} is not a result of test or benchmark: it is nested more than {DEEPEST} levels deep")
+    if _deeper(content, MAX_DEPTH):
+        raise DataError(f"{path} is not a result of test or benchmark: it is nested more than {MAX_DEPTH} levels deep")
     return content
+
+
+def check(content: Any, model: type[S], source: object) -> S:
+    """Return content as a model; ``source`` names the file, and the line if there are several, in errors.
+
+    Raises:
+        DataError: Something is missing or has the wrong type; the first such key is named.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"])) or "its content"
+        raise DataError(
+            f"{source} is damaged or not a result of test or benchmark: {key}: {first['msg']}; run it again"
+        ) from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{source} is damaged: {error}; run it again") from error
 
 
 def _deeper(value: Any, levels: int) -> bool:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels == 0 or any(_deeper(item, levels - 1) for item in items)
-
-
-def check(content: Any, model: type[Part], source: object) -> None:
-    """Compare content with a model.
-
-    Args:
-        content: What was read.
-        model: What it has to be.
-        source: Names the file, and the line where there are several, in the error.
-
-    Raises:
-        DataError: Something is missing or of another type; the first such place is named.
-    """
-    try:
-        model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "its content"
-        raise DataError(
-            f"{source} is damaged or no result of test or benchmark: {place}: {first['msg']}; run it again"
-        ) from error
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"{source} is damaged: {error}; run it again") from error

@@ -17,13 +17,12 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from .. import reducers  # noqa: F401 (imported so that its classes can be named)
-from ..analysis.runs import POINT_FILE
 from ..data import import_data_sets
 from ..data.base import SegmentationDataModule
 from ..errors import ConfigError
 from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
-from ..files import read_yaml
+from ..files import POINT_FILE, read_yaml
 from . import SUBCOMMANDS
 from .parser import PROGRAM, ShortErrors
 from .values import check_values

@@ -4,14 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from ..text import visible
-
-
-def literal(text: object, style: str = "") -> Text:
-    """Make of a text what is shown as it is: nothing in it is markup, the name of an emoji or a terminal's command."""
-    return Text(visible(text), style)
+from ..text import literal
 
 
 def class_table(results: dict[str, Any]) -> Table:
