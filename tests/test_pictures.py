@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from reference import DATA
 from small_run import CLASSES, make_config
+from tiny import tiny_model
 
 import lightning_expedite
 from lightning_expedite import visualization
@@ -20,7 +21,8 @@ from lightning_expedite.data.palettes import generated_palette
 from lightning_expedite.errors import DataError
 from lightning_expedite.evaluation import predictions
 from lightning_expedite.evaluation.metrics import class_counts, scores_of
-from lightning_expedite.visualization import TokenMap, TokenMaps, canvas, labels, tokens
+from lightning_expedite.reducers import ToMe
+from lightning_expedite.visualization import TokenMap, TokenMaps, labels, tokens
 
 PALETTE = generated_palette(5)
 MARKS = "where they differ or are wrong"
@@ -58,35 +60,35 @@ def test_miou_of_an_image_is_that_of_the_scores(seed):
     assert np.isnan(labels.image_miou(prediction, np.full_like(label, 255)))
 
 
-def test_differences_are_told_apart():
-    unreduced = np.array([[0, 0, 1, 1, 1, 0, 0]], np.uint8)
+def test_differences_are_classified():
+    baseline = np.array([[0, 0, 1, 1, 1, 0, 0]], np.uint8)
     reduced = np.array([[0, 1, 0, 1, 2, 1, 0]], np.uint8)
     label = np.array([[0, 0, 0, 0, 0, 255, 255]], np.uint8)
     expected = [0, labels.LOST, labels.GAINED, labels.BOTH_WRONG, labels.BOTH_WRONG_DIFFERENTLY, labels.CHANGED, 0]
-    assert labels.difference(unreduced, reduced, label)[0].tolist() == expected
+    assert labels.difference(baseline, reduced, label)[0].tolist() == expected
     changed = labels.CHANGED
-    assert labels.difference(unreduced, reduced)[0].tolist() == [0, changed, changed, 0, changed, changed, 0]
+    assert labels.difference(baseline, reduced)[0].tolist() == [0, changed, changed, 0, changed, changed, 0]
 
 
-def test_a_comparison_shows_every_side_in_the_palette_with_its_score():
-    image, unreduced, reduced = picture(40, 60), class_map(40, 60, 3, 1), class_map(40, 60, 3, 2)
+def test_a_comparison_shows_both_predictions_in_the_palette_with_its_score():
+    image, baseline, reduced = picture(40, 60), class_map(40, 60, 3, 1), class_map(40, 60, 3, 2)
     label = class_map(40, 60, 3, 3)
     label[:10] = 255
-    figure = visualization.compare(image, unreduced, reduced, label=label, classes=CLASSES, palette=PALETTE)
+    figure = visualization.compare(image, baseline, reduced, label=label, classes=CLASSES, palette=PALETTE)
     panels = by_title(figure)
     assert np.array_equal(shown(panels["image"]), image)
-    for name, side in (("baseline", unreduced), ("reduced", reduced)):
+    for name, side in (("baseline", baseline), ("reduced", reduced)):
         assert np.array_equal(shown(panels[name]), np.array(PALETTE, np.uint8)[side])
         assert panels[name].get_xlabel() == f"mIoU of this image: {labels.image_miou(side, label):.1f} %"
     truth = shown(panels["ground truth"])
     assert np.array_equal(truth[10:], np.array(PALETTE, np.uint8)[label[10:]])
     assert set(map(tuple, truth[:10].reshape(-1, 3))) == {(150, 150, 150), (255, 255, 255)}
-    assert panels[MARKS].get_xlabel() == f"{100 * (unreduced != reduced).mean():.1f} % of the pixels have another label"
+    assert panels[MARKS].get_xlabel() == f"{100 * (baseline != reduced).mean():.1f} % of the pixels have another label"
     legend = legend_of(panels[""])
     assert {CLASSES[number]: PALETTE[number] for number in range(3)}.items() <= legend.items()
     assert CLASSES[3] not in legend
     assert "ignored" in legend
-    codes = labels.difference(unreduced, reduced, label)
+    codes = labels.difference(baseline, reduced, label)
     assert f"only reduced is wrong ({100 * (codes == labels.LOST).mean():.1f} %)" in legend
     changed = shown(panels[MARKS])
     for name, colour in legend.items():
@@ -108,6 +110,8 @@ def test_a_comparison_without_ground_truth_has_no_scores():
 def test_an_overlay_mixes_image_and_colours():
     image, side = picture(), class_map()
     figure = visualization.overlay(image, side, classes=CLASSES, palette=PALETTE, opacity=0.25)
+    for kind, start in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        assert visualization.figure_bytes(figure, kind).startswith(start)
     expected = 0.75 * image + 0.25 * np.array(PALETTE)[side]
     assert np.abs(shown(figure.axes[0]) - expected).max() <= 0.5
     assert [text.get_text() for text in figure.legends[0].get_texts()] == CLASSES[:3]
@@ -125,19 +129,6 @@ def test_maps_that_do_not_fit_are_refused(change, message):
     given = {"baseline": class_map(), "reduced": class_map(), **change}
     with pytest.raises(DataError, match=message):
         visualization.compare(picture(), **given)
-
-
-@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_figures_become_files(kind, start):
-    figure = visualization.overlay(picture(), class_map())
-    assert visualization.figure_bytes(figure, kind).startswith(start)
-
-
-@pytest.mark.parametrize("size", [(900, 300), (300, 900), (3000, 4000)])
-def test_panels_keep_the_images_proportions(size):
-    width, height = canvas.panel_size(*size)
-    assert height / width == pytest.approx(size[0] / size[1])
-    assert max(width / 3.4, height / 3.8) == pytest.approx(1)
 
 
 # --- Tokens ------------------------------------------------------------------------------------------
@@ -183,10 +174,6 @@ def test_styles(style, filled, lines):
 
 
 def test_a_model_draws_its_own_tokens(tmp_path):
-    from tiny import tiny_model
-
-    from lightning_expedite.reducers import ToMe
-
     path = save(tmp_path / "a.png", picture(64, 80))
     figure = lightning_expedite.token_groups(tiny_model(ToMe(0.4)), path, layers=[2, 4])
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
@@ -200,12 +187,12 @@ def test_a_model_draws_its_own_tokens(tmp_path):
 # --- On the command line -----------------------------------------------------------------------------
 
 
-def test_predict_compares_with_the_unreduced_model(monkeypatch, run, data):
+def test_predict_compares_with_the_baseline(monkeypatch, run, data):
     calls = []
 
-    def kept(image, unreduced, reduced, **options):
-        calls.append((image, unreduced, reduced, options["label"]))
-        return visualization.compare(image, unreduced, reduced, **options)
+    def kept(image, baseline, reduced, **options):
+        calls.append((image, baseline, reduced, options["label"]))
+        return visualization.compare(image, baseline, reduced, **options)
 
     monkeypatch.setattr(predictions, "compare", kept)
     config = make_config(data, reducer=TOME)
@@ -216,30 +203,25 @@ def test_predict_compares_with_the_unreduced_model(monkeypatch, run, data):
     assert [str(file.relative_to("reduced/comparisons")) for file in files] == [
         f"part{number % 2}/{number}.png" for number in (0, 2, 1, 3)
     ]
-    for (image, unreduced, reduced, label), file in zip(calls, files, strict=True):
+    for (image, baseline, reduced, label), file in zip(calls, files, strict=True):
         name = file.relative_to("reduced/comparisons")
         assert np.array_equal(image, np.asarray(Image.open(data / "images" / name)))
         assert np.array_equal(label, np.asarray(Image.open(data / "labels" / name)))
-        assert np.array_equal(unreduced, np.asarray(Image.open(Path("none/labels") / name)))
+        assert np.array_equal(baseline, np.asarray(Image.open(Path("none/labels") / name)))
         assert np.array_equal(reduced, np.asarray(Image.open(Path("reduced/labels") / name)))
-        assert not np.array_equal(unreduced, reduced)
+        assert not np.array_equal(baseline, reduced)
         assert min(matplotlib.image.imread(file).shape[:2]) > 400
 
 
 def test_images_without_labels_are_compared_too(run, data):
-    config = make_config(data, reducer=TOME)
     (data / "labels/part0/0.png").unlink()
-    status, _, err = run("predict", "--config", config, "--compare", "--output", "lost")
-    assert status == 0, err
-    status, _, err = run(
-        "predict", "--config", config, "--compare", "--images", data / "images/part0", "--output", "own"
-    )
-    assert status == 0, err
-    assert len(list(Path("lost/comparisons").rglob("*.png"))) == 4
-    assert len(list(Path("own/comparisons").rglob("*.png"))) == 2
+    words = ("predict", "--config", make_config(data, reducer=TOME), "--compare", "--output")
+    assert run(*words, "lost")[0] == 0
+    assert run(*words, "own", "--images", data / "images/part0")[0] == 0
+    assert [len(list(Path(folder).rglob("comparisons/**/*.png"))) for folder in ("lost", "own")] == [4, 2]
 
 
-def test_mistakes_with_comparisons_are_said(fails, data):
+def test_mistakes_with_comparisons_are_named(fails, data):
     assert "--compare draws labels without and with a reducer, but none is set" in fails(
         "predict", "--config", make_config(data), "--compare"
     )
@@ -251,7 +233,7 @@ def test_mistakes_with_comparisons_are_said(fails, data):
     assert "part0/0: the label is 9 x 9 pixels, its image 64 x 64" in message
 
 
-def test_visualize_draws_the_images_asked_for(run, data):
+def test_visualize_draws_the_requested_images(run, fails, data):
     config = make_config(data, reducer=TOME)
     status, out, err = run(
         "visualize", "--config", config, "--index", "1,3", "--svg", "--layers", "2", "--output", "some"
@@ -263,6 +245,8 @@ def test_visualize_draws_the_images_asked_for(run, data):
     assert matplotlib.image.imread("some/tokens/part0/2.png").std() > 0.1
     assert "ratio: 0.4" in Path("some/visualize.yaml").read_text()
     assert run("visualize", "--config", config, "--output", "first")[0] == 0
+    assert "first/tokens exists already" in fails("visualize", "--config", config, "--output", "first")
+    assert run("visualize", "--config", config, "--output", "first", "--overwrite")[0] == 0
     assert len(list(Path("first/tokens").rglob("*.png"))) == 1
     assert run("visualize", "--config", config, "--images", data / "images/part1", "--output", "own")[0] == 0
     assert len(list(Path("own/tokens").rglob("*.png"))) == 2
@@ -280,15 +264,8 @@ def test_visualize_draws_the_images_asked_for(run, data):
         (TOME, ("--images", "no/such/folder"), "no/such/folder"),
     ],
 )
-def test_mistakes_with_visualize_are_said(fails, data, reducer, words, message):
+def test_mistakes_with_visualize_are_named(fails, data, reducer, words, message):
     assert message in fails("visualize", "--config", make_config(data, reducer=reducer), *words)
-
-
-def test_pictures_that_are_there_are_kept(run, fails, data):
-    config = make_config(data, reducer=TOME)
-    assert run("visualize", "--config", config, "--output", "out")[0] == 0
-    assert "out/tokens exists already; give --overwrite" in fails("visualize", "--config", config, "--output", "out")
-    assert run("visualize", "--config", config, "--output", "out", "--overwrite")[0] == 0
 
 
 def test_the_former_name_of_the_package_still_works():

@@ -8,7 +8,7 @@ import torch
 from tiny import close, noise, tiny_model
 
 from lightning_expedite.reducers import ACT, EViT, Reduction, TokenClustering, TokenLayout, ToMe
-from lightning_expedite.reducers.act import Groups, hash_queries
+from lightning_expedite.reducers.act import hash_queries
 from lightning_expedite.reducers.clustering import home_clusters
 from lightning_expedite.reducers.tome import match
 
@@ -99,13 +99,6 @@ def test_reconstruction_keeps_ties_with_the_last_neighbour():
     assert torch.allclose(weights.square().sum(-1), torch.ones(1, 4))
 
 
-def test_rows_of_the_reconstruction_have_unit_length_by_the_2_norm():
-    model = tiny_model(TokenClustering(2, (3, 3), neighbours=5, reconstruction_temperature=1e-3))
-    weights = model.segment_patches(noise(1, 3, 64, 64)).reduction.weights()
-    assert torch.allclose(weights.norm(dim=-1), torch.ones(1, 64))
-    assert ((weights > 0).sum(-1) == 5).all()
-
-
 @pytest.mark.parametrize(
     ("size", "cut"), [((24, 64), (3, 5)), ((64, 16), (5, 2)), ((16, 8), (2, 1)), ((64, 64), (5, 5))]
 )
@@ -191,16 +184,6 @@ def test_dropping_and_restoring_equal_the_naive_ones(prefix, rate, fuse, neighbo
         assert close(out[image], torch.cat((one[:prefix], patches)), 1e-9)
 
 
-def test_numbers_of_tokens_kept_follow_the_keep_rate_and_count_the_extra_token():
-    model = tiny_model(EViT([1, 2, 4], 0.8))
-    drops = model.segment_patches(noise(2, 3, 64, 64)).reduction.drops
-    sizes = [(drop.kept.shape[1], drop.dropped.shape[1]) for drop in drops]
-    assert sizes == [(52, 12), (43, 10), (36, 8)]  # ceil(0.8 * 64), of 52 + 1, of 43 + 1
-    for drop in drops:
-        every = torch.cat((drop.kept, drop.dropped), 1).sort(1).values
-        assert torch.equal(every, torch.arange(every.shape[1]).expand(2, -1))
-
-
 # --- ToMe ------------------------------------------------------------------------------------------
 
 
@@ -266,17 +249,6 @@ def test_prefix_tokens_never_merge_and_at_most_half_of_the_patches_do(prefix, pa
         assert group.unique().tolist() == list(range(matching.size))
         for special in range(prefix):
             assert (group == group[special]).sum() == 1
-
-
-def test_merged_tokens_are_plain_means_and_go_back_to_every_member():
-    layout = TokenLayout(1, 5)
-    tokens = torch.tensor([[[0.0, 1], [1, 0], [4, 0.1], [-1, 0], [8, 0], [0, -1]]])
-    matching = match(tokens, 2, layout)
-    merged = matching.merge(tokens)[0]
-    assert torch.allclose(merged, torch.tensor([[0, 1], [13 / 3, 0.1 / 3], [-1, 0], [0, -1]]))
-    restored = matching.restore(merged[None])[0]
-    assert torch.equal(restored[[1, 2, 4]], merged[1].expand(3, 2))
-    assert torch.equal(restored[[0, 3, 5]], tokens[0, [0, 3, 5]])
 
 
 # --- ACT -------------------------------------------------------------------------------------------
@@ -351,35 +323,3 @@ def test_hash_codes_wrap_like_64_bit_integers():
     assert min(expected) < 0
     moved = {wrapped(code - other) for code, other in zip(codes, expected, strict=True)}
     assert len(moved) == 1  # by the least buckets: the same for all queries
-
-
-def test_equal_codes_get_one_number_counted_from_zero():
-    codes = torch.tensor([[5, -3, 5, 9, -3], [1, 1, 1, 1, 1], [4, 3, 2, 1, 0]])
-    groups = Groups.of(codes[None])
-    assert groups.number[0].tolist() == [[1, 0, 1, 2, 0], [0, 0, 0, 0, 0], [4, 3, 2, 1, 0]]
-    assert groups.count[0].tolist() == [3, 1, 5]
-    assert groups.most == 5
-
-
-def test_act_results_depend_neither_on_the_order_nor_on_earlier_passes():
-    images = noise(3, 3, 64, 64)
-    model = tiny_model(ACT(8, seed=2))
-    one_by_one = [model(image[None])[0] for image in images]
-    backwards = [model(image[None])[0] for image in images.flip(0)][::-1]
-    shuffled = model(images[[2, 0, 1]])[[1, 2, 0]]
-    torch.rand(100)  # the global generator plays no part
-    for one, other, batched in zip(one_by_one, backwards, shuffled, strict=True):
-        assert torch.equal(one, other)
-        assert close(batched, one)
-    assert not close(tiny_model(ACT(8, seed=3))(images[:1])[0], one_by_one[0], 1e-4)
-
-
-def test_act_directions_are_drawn_layer_by_layer_whatever_layer_is_asked_for_first():
-    generator = torch.Generator().manual_seed(11)
-    expected = [
-        (torch.randn(1, 16, 5, generator=generator), torch.rand(1, 5, 1, generator=generator)) for _ in range(3)
-    ]
-    act = ACT(5, seed=11)
-    for layer in (2, 3, 1):
-        for one, other in zip(act.directions(layer, 16, torch.device("cpu")), expected[layer - 1], strict=True):
-            assert torch.equal(one, other)

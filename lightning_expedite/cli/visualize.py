@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -21,6 +21,7 @@ class VisualizationCLI(EvaluationCLI):
     """The options of ``visualize``."""
 
     name = "visualize"
+    uses_trainer = False
 
     def add_own_arguments(self, parser: LightningArgumentParser) -> None:
         """Add what to draw, and how."""
@@ -32,10 +33,6 @@ class VisualizationCLI(EvaluationCLI):
         add("--style", type=Style, default="both", help="fill groups with their mean colour, outline them, or both")
         add("--svg", action="store_true", help="also write SVG files")
         add("--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one")
-
-    def instantiate_trainer(self, **_: Any) -> Any:
-        """Create no trainer: drawing needs none."""
-        return None
 
 
 def run(arguments: Sequence[str]) -> int:

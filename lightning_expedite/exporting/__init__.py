@@ -1,4 +1,4 @@
-"""Exported models: files that other programs run, checked against the model they were made from."""
+"""Export of models to files that other programs run, checked against the model they were made from."""
 
 from .writing import EXPORT_FILE, export
 

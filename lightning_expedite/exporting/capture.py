@@ -1,4 +1,4 @@
-"""A model's window forward as one graph, in which the number of windows may stay open."""
+"""A model's forward pass over windows as one graph, with a fixed or dynamic batch size."""
 
 from typing import Literal
 
@@ -11,16 +11,14 @@ from ..models.segmenter.model import Segmenter
 
 Batch = int | Literal["dynamic"]
 INPUT, OUTPUT = "images", "logits"
-_EXAMPLES = 2  # windows that a dynamic batch is traced with: a graph of one would hold for one alone
 
 
 class WindowPass(nn.Module):
-    """What is exported: normalised windows ``(B, 3, H, W)`` to logits.
+    """The exported module: normalised windows ``(B, 3, H, W)`` to logits.
 
     Args:
         model: The model.
-        upsample: Whether logits are given for every pixel, ``(B, K, H, W)``, or as the model gives them, one for every
-            patch, ``(B, K, rows, columns)``.
+        upsample: Whether logits are per pixel, ``(B, K, H, W)``, or per patch, ``(B, K, rows, columns)``.
     """
 
     def __init__(self, model: Segmenter, upsample: bool) -> None:
@@ -29,40 +27,33 @@ class WindowPass(nn.Module):
         self.upsample = upsample
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logits."""
+        """Return the logits."""
         return self.model(images) if self.upsample else self.model.segment_patches(images).logits
-
-
-def refuse_content_dependent(model: Segmenter) -> None:
-    """Raise `ExportError` for a reducer whose shapes depend on what an image shows."""
-    reducer = model.reducer
-    if reducer is not None and reducer.shapes_depend_on_content:
-        raise ExportError(
-            f"{type(reducer).__name__} decides by an image's content how many tokens or queries there are, which no "
-            "graph of fixed shapes holds: export the model without it, or with a reducer whose numbers depend on its "
-            "settings alone (TokenClustering, EViT, ToMe)"
-        )
 
 
 @torch.no_grad()
 def capture(window_pass: WindowPass, crops: Tensor, batch: Batch) -> ExportedProgram:
     """Trace the pass over windows of the size of ``crops`` ``(n, 3, H, W)``.
 
-    The eager pass comes first: it makes the reducers' tables for this size of window, which the graph then holds as
-    constants.
-
     Raises:
-        ExportError: The model does something that depends on more than the shapes of its input.
+        ExportError: The pass depends on more than the shape of its input.
     """
-    number = _EXAMPLES if batch == "dynamic" else batch
-    example = crops[torch.arange(number) % len(crops)]
-    window_pass(example)
+    reducer = window_pass.model.reducer
+    if reducer is not None and reducer.shapes_depend_on_content:
+        raise ExportError(
+            f"{type(reducer).__name__} cannot be exported: its number of tokens or queries depends on an image's "
+            "content, which a graph of fixed shapes cannot hold; export the model without it, or with TokenClustering, "
+            "EViT or ToMe"
+        )
+    size = 2 if batch == "dynamic" else batch  # a graph traced with one window would hold for one only
+    example = crops[torch.arange(size) % len(crops)]
+    window_pass(example)  # caches the reducers' tables for this window size, which become constants of the graph
     shapes = {INPUT: {0: Dim("batch", min=1)}} if batch == "dynamic" else None
     try:
         return torch.export.export(window_pass, (example,), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # what cannot be traced fails in many ways
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(
-            f"the model with {window_pass.model.reducer} cannot be traced ({reason}): its shapes and its program must "
-            "depend on the size of the windows alone"
+            f"the model with {reducer} cannot be traced ({reason}): shapes and control flow must depend on the size of "
+            "the windows only"
         ) from error

@@ -1,11 +1,11 @@
-"""Whether an exported file computes what the model does, as far as rounding lets anybody tell.
+"""Check that an exported file computes what the model does, up to rounding.
 
-Two correct programs that add in another order differ by rounding errors, and where a reducer has to choose between
-two tokens that are equal but for those, by the choice. How much that is depends on the model and the image, and is
-measured: by how much the model's own logits move when the pixels move by a few of their rounding errors.
+Two correct programs that add in another order differ by rounding errors, and by more where a reducer has to choose
+between two tokens that are equal up to rounding. The tolerance is therefore measured per crop: by how much the model's
+own logits change when the pixels change by a few of their rounding errors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,70 +13,61 @@ from torch import Tensor
 
 from ..errors import ExportError
 
+Run = Callable[[Tensor], Tensor]
+"""Runs a model or a file: windows ``(B, 3, H, W)`` to logits ``(B, K, h, w)``."""
+
 PIXEL_STEPS = 8
-"""Rounding errors by which pixels move: a normalised grey level is some thousand times as large."""
+"""Rounding errors by which pixels are perturbed; a grey level is some thousand times as large."""
 FACTOR = 8.0
-"""Times the model's own movement that an exported file may be off: its rounding happens in every layer."""
-SAMPLES = 2
-MOST_SAMPLES = 32
-"""Movements tried for a crop that is off by more: near a choice, only some of them make the model choose otherwise."""
+"""Times the model's own change that an exported file may differ by: it rounds in every layer."""
+SAMPLES, MOST_SAMPLES = 2, 32
+"""Perturbations per crop; more are tried for one that differs by more, as only some lead to another choice."""
 
 
 class Sensitivity:
-    """How far the model's logits of each crop move by rounding alone, measured as they are asked for.
+    """How far rounding changes the model's logits of each crop, measured on demand.
 
     Args:
-        forward: The model: windows ``(B, 3, H, W)`` to logits.
+        forward: The model.
         crops: Windows ``(n, 3, H, W)``.
     """
 
-    def __init__(self, forward: Callable[[Tensor], Tensor], crops: Tensor) -> None:
+    def __init__(self, forward: Run, crops: Tensor) -> None:
         self.forward = forward
         self.crops = crops
         self.logits = torch.cat([forward(crop[None]) for crop in crops])
-        self._moved = torch.zeros(len(crops), dtype=torch.float64)
-        self._samples = [0] * len(crops)
+        self._changes: list[list[float]] = [[] for _ in crops]
         self._generator = torch.Generator().manual_seed(0)
 
-    def tolerance(self, crop: int, samples: int = SAMPLES) -> float:
-        """Give the largest difference of a crop's logits that rounding explains, after so many movements."""
-        while self._samples[crop] < samples:
-            self._samples[crop] += 1
-            moved = self._moved_logits(crop)
-            self._moved[crop] = max(float(self._moved[crop]), _difference(moved, self.logits[crop]))
-        smallest = torch.finfo(self.logits.dtype).eps * float(self.logits[crop].abs().max())
-        return FACTOR * max(float(self._moved[crop]), smallest)
+    def tolerance(self, crop: int, difference: float = 0.0) -> float:
+        """Return the largest difference that rounding explains; samples further while it is below ``difference``."""
+        changes, logits = self._changes[crop], self.logits[crop]
+        smallest = torch.finfo(logits.dtype).eps * float(logits.abs().max())
+        while True:
+            tolerance = FACTOR * max(smallest, *changes, 0.0)
+            if len(changes) >= (SAMPLES if tolerance >= difference else MOST_SAMPLES):
+                return tolerance
+            changes.append(_largest_difference(self._perturbed_logits(crop), logits))
 
-    def explains(self, crop: int, difference: float) -> bool:
-        """Tell whether rounding explains a difference of a crop's logits."""
-        samples = SAMPLES
-        while difference > self.tolerance(crop, samples):
-            if samples >= MOST_SAMPLES:
-                return False
-            samples += SAMPLES
-        return True
-
-    def _moved_logits(self, crop: int) -> Tensor:
+    def _perturbed_logits(self, crop: int) -> Tensor:
         pixels = self.crops[crop]
         noise = 2 * torch.rand(pixels.shape, generator=self._generator, dtype=pixels.dtype) - 1
         step = PIXEL_STEPS * torch.finfo(pixels.dtype).eps * float(pixels.abs().max())
         return self.forward((pixels + step * noise)[None])[0]
 
 
-def check_file(
-    run: Callable[[Tensor], Tensor], forward: Callable[[Tensor], Tensor], crops: Tensor, batch_sizes: list[int]
-) -> dict[str, Any]:
+def check_file(run: Run, forward: Run, crops: Tensor, batch_sizes: list[int]) -> dict[str, Any]:
     """Compare an exported file with the model on real crops, at several batch sizes.
 
     Args:
         run: Runs the file.
-        forward: The model: windows ``(B, 3, H, W)`` to logits ``(B, K, h, w)``.
+        forward: The model.
         crops: Windows ``(n, 3, H, W)``.
-        batch_sizes: Numbers of windows at once.
+        batch_sizes: Numbers of windows per batch.
 
     Returns:
-        For every batch size, in JSON's types: the largest difference of logits, the largest that rounding explains, the
-        share of labels that agree, and how many do not.
+        For every batch size, as JSON: the largest difference of logits, the largest that rounding explains, the
+        fraction of labels that agree, and how many do not.
 
     Raises:
         ExportError: A difference is larger than rounding explains.
@@ -89,40 +80,44 @@ def check_file(
     }
 
 
-def _check_batches(run: Callable[[Tensor], Tensor], sensitivity: Sensitivity, size: int) -> dict[str, Any]:
-    crops, expected = sensitivity.crops, sensitivity.logits
-    differences: dict[int, float] = {}
-    wrong = 0
-    for start in range(0, len(crops), size):
-        numbers = [number % len(crops) for number in range(start, start + size)]
-        found = run(crops[numbers])
-        if found.shape != (size, *expected.shape[1:]):
+def _check_batches(run: Run, sensitivity: Sensitivity, size: int) -> dict[str, Any]:
+    expected = sensitivity.logits
+    differences: list[float] = []
+    wrong = [0] * len(expected)
+    for crop, logits in _run_batches(run, sensitivity.crops, size, tuple(expected.shape[1:])):
+        difference = _largest_difference(logits, expected[crop])
+        tolerance = sensitivity.tolerance(crop, difference)
+        if difference > tolerance:
             raise ExportError(
-                f"the exported file gives logits of shape {tuple(found.shape)} for {size} windows; the model gives "
-                f"{(size, *expected.shape[1:])}"
+                f"the exported file is wrong: at batch size {size} the logits of crop {crop} differ by "
+                f"{difference:.2g}, rounding explains {tolerance:.2g}; nothing was kept"
             )
-        for number, logits in zip(numbers, found, strict=True):
-            difference = _difference(logits, expected[number])
-            if not sensitivity.explains(number, difference):
-                raise ExportError(
-                    f"the exported file is wrong: at batch size {size} the logits of crop {number} differ by "
-                    f"{difference:.2g}, rounding explains {sensitivity.tolerance(number):.2g}; nothing was kept"
-                )
-            if number not in differences:
-                wrong += int((logits.argmax(0) != expected[number].argmax(0)).sum())
-            differences[number] = max(difference, differences.get(number, 0.0))
+        differences.append(difference)
+        wrong[crop] = int((logits.argmax(0) != expected[crop].argmax(0)).sum())
     labels = expected[:, 0].numel()
     return {
         "batch_size": size,
-        "max_abs_difference": max(differences.values()),
-        "tolerance": max(sensitivity.tolerance(number) for number in differences),
-        "label_agreement": 1 - wrong / labels,
-        "labels_differing": wrong,
+        "max_abs_difference": max(differences),
+        "tolerance": max(sensitivity.tolerance(crop) for crop in range(len(expected))),
+        "label_agreement": 1 - sum(wrong) / labels,
+        "labels_differing": sum(wrong),
         "labels": labels,
     }
 
 
-def _difference(one: Tensor, other: Tensor) -> float:
-    """Give the largest absolute difference; infinite where one of them holds what is no number."""
-    difference = float((one.double() - other.double()).abs().max())
-    return difference if difference == difference else float("inf")
+def _run_batches(run: Run, crops: Tensor, size: int, shape: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+    """Run batches over all crops, filled up with the first ones, and yield the logits of each crop."""
+    for start in range(0, len(crops), size):
+        indices = [index % len(crops) for index in range(start, start + size)]
+        logits = run(crops[indices])
+        if logits.shape != (size, *shape):
+            raise ExportError(
+                f"the exported file returns logits of shape {tuple(logits.shape)} for {size} windows; the model's are "
+                f"{(size, *shape)}"
+            )
+        yield from zip(indices, logits, strict=True)
+
+
+def _largest_difference(a: Tensor, b: Tensor) -> float:
+    """Return the largest absolute difference; infinity if one holds NaN."""
+    return float((a.double() - b.double()).abs().nan_to_num(nan=torch.inf).max())

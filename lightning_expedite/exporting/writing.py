@@ -1,4 +1,4 @@
-"""Writing a model to a file that other programs run."""
+"""Export of a model to a file that other programs run."""
 
 import copy
 import json
@@ -17,12 +17,12 @@ from ..models.segmenter.model import Segmenter
 from ..models.segmenter.stored_reducer import store_reducer
 from ..protocol import Normalization
 from ..version import __version__
-from .capture import INPUT, OUTPUT, Batch, WindowPass, capture, refuse_content_dependent
+from .capture import INPUT, OUTPUT, Batch, WindowPass, capture
 from .checking import check_file
 from .formats import FORMATS, FormatName
 
 EXPORT_FILE = "export.json"
-BATCH_SIZES = (1, 2, 3, 8)  # that a file for any number of windows is checked at
+BATCH_SIZES = [1, 2, 3, 8]  # at which a file with a dynamic batch size is checked
 
 
 def export(
@@ -35,23 +35,23 @@ def export(
     upsample: bool = False,
     normalization: Normalization | None = None,
 ) -> dict[str, Any]:
-    """Write a model's pass over windows, with its reducer, as a file that runs without this package.
+    """Export a model's forward pass over windows, with its reducer, to a file that runs without this package.
 
-    The file takes normalised windows ``images`` ``(B, 3, H, W)`` in float32, of one size, and gives ``logits``. It is
-    read back and compared with the model on the crops before it appears in ``output``.
+    The file maps normalised windows ``images`` ``(B, 3, H, W)`` in float32, of one size, to ``logits``. Before it
+    appears in ``output``, it is read back and compared with the model on the crops.
 
     Args:
-        model: The model; it stays as it is.
-        output: Folder to write ``model.pt2`` or ``model.onnx``, and ``export.json``, to; files there are replaced.
+        model: The model, which is not changed.
+        output: Folder for ``model.pt2`` or ``model.onnx``, and ``export.json``; existing files are replaced.
         crops: Normalised windows of real images, ``(n, 3, H, W)``: the file is made for their size and checked on them.
         format: ``"torch"`` for ``torch.export.load``, ``"onnx"`` for ONNX Runtime and others.
-        batch: Number of windows at once, or ``"dynamic"`` for any.
-        upsample: Whether the file gives logits for every pixel, ``(B, K, H, W)``, or, by default, for every patch,
-            ``(B, K, rows, columns)``, as sliding windows take them.
+        batch: Number of windows per batch, or ``"dynamic"`` for any.
+        upsample: Whether the file returns logits per pixel, ``(B, K, H, W)``, or, by default, per patch,
+            ``(B, K, rows, columns)``, as sliding windows use them.
         normalization: Pixel statistics to name in ``export.json``; by default those of the model's protocol.
 
     Returns:
-        The content of ``export.json``: input, output, model, reducer, and the check's figures.
+        The content of ``export.json``: input, output, model, reducer, and the results of the check.
 
     Raises:
         ExportError: The reducer's shapes depend on content, a package is missing, an operator has no counterpart in the
@@ -65,7 +65,6 @@ def export(
         raise ExportError(f"crops have shape {tuple(crops.shape)}: they must be (n, 3, H, W), n at least 1")
     chosen = FORMATS[format]
     chosen.require_packages()
-    refuse_content_dependent(model)
     crops = crops.detach().to("cpu", torch.float32)
     window_pass = WindowPass(copy.deepcopy(model).to("cpu", torch.float32), upsample).eval()
     program = capture(window_pass, crops, batch)
@@ -74,7 +73,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=output, prefix=".export") as temporary, torch.no_grad():
         path = Path(temporary) / chosen.file
         chosen.write(program, path)
-        check = check_file(chosen.open(path), window_pass, crops, [batch] if batch != "dynamic" else list(BATCH_SIZES))
+        check = check_file(chosen.open(path), window_pass, crops, BATCH_SIZES if batch == "dynamic" else [batch])
         report = {
             "kind": "export",
             "format": format,
@@ -92,20 +91,19 @@ def export(
 def _describe(window_pass: WindowPass, crops: Tensor, batch: Batch, normalization: Normalization) -> dict[str, Any]:
     model = window_pass.model
     mean, deviation = (statistic.tolist() for statistic in STATISTICS[normalization])
-    shape = window_pass(crops[:1]).shape[1:]
     reducer = None if model.reducer is None else store_reducer(model.reducer)
-    number = "batch" if batch == "dynamic" else batch
+    size = "batch" if batch == "dynamic" else batch
     return {
         "input": {
             "name": INPUT,
-            "shape": [number, *crops.shape[1:]],
+            "shape": [size, *crops.shape[1:]],
             "dtype": "float32",
             "channels": "RGB, 0 to 255, minus mean, divided by deviation",
             "normalization": {"name": normalization, "mean": mean, "deviation": deviation},
         },
         "output": {
             "name": OUTPUT,
-            "shape": [number, *shape],
+            "shape": [size, *window_pass(crops[:1]).shape[1:]],
             "dtype": "float32",
             "resolution": "pixels" if window_pass.upsample else "patches",
         },
