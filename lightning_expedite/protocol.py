@@ -1,83 +1,86 @@
-"""What a checkpoint says about how it is to be evaluated."""
+"""Evaluation settings that come with a checkpoint: image sizes, windows and normalisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from .errors import ConfigError
 
 LONG_SIDE_FACTOR = 4
-"""The long side's limit, in short sides, where only the short side is known."""
+"""Limit of the long side as a multiple of the short side, where only the short side is known."""
 
-MOST = 1_000_000
-"""The largest number of pixels or windows that a setting may ask for."""
-MOST_SCALE = 100.0
+MAX_SIZE = 1_000_000
+"""Largest number of pixels, windows, layers or classes that a setting or a file may ask for."""
+MAX_SCALE = 100.0
 
 Normalization = Literal["vit", "deit"]
+Size = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 
 
-def usual_stride(window: int) -> int:
-    """Give the official evaluation's stride where none is given; below 1 for windows too small for the rule."""
+def official_stride(window: int) -> int:
+    """Return the official evaluation's stride where none is given; below 1 where the window is too small for it."""
     return window - 32
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Evaluation settings that come with a checkpoint; ``None`` where it does not say.
+    """Evaluation settings of a checkpoint; sizes in pixels, ``None`` where the checkpoint does not say.
 
-    Sizes are in pixels. ``normalization`` names the pixel statistics the backbone was trained with.
+    ``normalization`` names the pixel statistics that the backbone was trained with.
     """
 
-    short_side: int | None = None
-    long_side: int | None = None
-    window: int | None = None
-    stride: int | None = None
+    short_side: Size | None = None
+    long_side: Size | None = None
+    window: Size | None = None
+    stride: Size | None = None
     normalization: Normalization = "vit"
 
 
 def require_positive(**numbers: int | None) -> None:
-    """Raise `ConfigError`, naming it, for a number that is given and below 1, or beyond every use."""
+    """Raise `ConfigError`, naming it, for a number that is given and not in 1 to `MAX_SIZE`."""
     for name, number in numbers.items():
-        if number is not None and not 1 <= number <= MOST:
-            raise ConfigError(f"{name} is {number}: it must be 1 or more, at most {MOST:,}")
+        if number is not None and not 1 <= number <= MAX_SIZE:
+            raise ConfigError(f"{name} is {number}: it must be 1 or more, at most {MAX_SIZE:,}")
 
 
 def choose_windows(
     window: int | None, stride: int | None, protocol: Protocol, trained: tuple[int, int]
 ) -> tuple[int, int]:
-    """Choose window and stride in pixels: those that are given, else the protocol's, else the usual ones.
+    """Return window and stride in pixels: the given ones, else the protocol's, else the official default.
 
     Args:
         window: Side of a window, or ``None``.
-        stride: Distance of windows, or ``None``.
-        protocol: What the weights say.
+        stride: Distance between windows, or ``None``.
+        protocol: Evaluation settings of the weights.
         trained: Height and width that the position embeddings were trained for.
 
     Raises:
         ConfigError: No stride is known, or it leaves gaps.
     """
     window = window or protocol.window or max(trained)
-    stride = stride or protocol.stride or usual_stride(window)
+    stride = stride or protocol.stride or official_stride(window)
     if stride < 1:
         raise ConfigError(f"no stride is known for windows of {window} pixels; give a stride (--model.stride)")
     if stride > window:
-        raise ConfigError(f"stride {stride} is above window {window}: parts of the image would have no logits")
+        raise ConfigError(f"stride {stride} is above window {window}: pixels between windows would have no logits")
     return window, stride
 
 
 def choose_resize(
     short: int | None, long: int | None, protocol: Protocol | None, factor: int = LONG_SIDE_FACTOR
 ) -> tuple[int, int] | None:
-    """Choose the short side and the long side's limit in pixels: those that are given, else the protocol's.
+    """Return the short side and the limit of the long side in pixels: the given ones, else the protocol's.
 
     Args:
         short: Length that the short side is resized to, or ``None``.
-        long: Most pixels of the long side after that, or ``None``.
-        protocol: What the weights say, where it is to be followed.
-        factor: The long side's limit in short sides, where none is known.
+        long: Limit of the long side after resizing, or ``None``.
+        protocol: Evaluation settings of the weights, where they are to be followed.
+        factor: Limit of the long side as a multiple of the short side, where none is known.
 
     Returns:
-        Both, or ``None`` where images are left as stored.
+        Both, or ``None`` where images keep their stored size.
 
     Raises:
         ConfigError: The two contradict each other.
@@ -96,8 +99,8 @@ def choose_resize(
 
 
 def check_views(scales: Sequence[float], normalization: str | None) -> None:
-    """Raise `ConfigError` for factors that are no sizes, or for pixel statistics of an unknown name."""
-    if not scales or not all(0 < scale <= MOST_SCALE for scale in scales):
-        raise ConfigError(f"scales is {list(scales)}: give at least one factor, each above 0, at most {MOST_SCALE:g}")
+    """Raise `ConfigError` for scales that are not positive factors, or an unknown normalisation."""
+    if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
+        raise ConfigError(f"scales is {list(scales)}: give at least one factor, each above 0, at most {MAX_SCALE:g}")
     if normalization not in (None, "vit", "deit"):
         raise ConfigError(f"normalization is {normalization!r}: it must be 'vit' or 'deit'")

@@ -1,15 +1,37 @@
 """Dense-prediction models on a ViT encoder, and loading them from every checkpoint layout."""
 
-from .load import load
-from .segmenter import Segmenter, load_segmenter, read_protocol, with_reducer
-from .segmenter.weights import known_weights, resolve_checkpoint
+from .base import warn_pack_weights, with_reducer
+from .checkpoints.reading import Checkpoint, open_checkpoint, read_checkpoint, read_protocol
+from .checkpoints.settings import CHECKPOINT_FILE, CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE, store_reducer
+from .load import convert_checkpoint, load, load_segmenter, save_segmenter
+from .segmenter.architecture import CONVENTIONS, Architecture, Convention, ConventionName
+from .segmenter.model import Segmentation, Segmenter
+from .zoo import KNOWN_WEIGHTS, KnownWeights, known_weights, resolve_checkpoint
 
 __all__ = [
+    "CHECKPOINT_FILE",
+    "CONFIG_FILE",
+    "CONVENTIONS",
+    "KNOWN_WEIGHTS",
+    "VARIANT_FILE",
+    "WEIGHTS_FILE",
+    "Architecture",
+    "Checkpoint",
+    "Convention",
+    "ConventionName",
+    "KnownWeights",
+    "Segmentation",
     "Segmenter",
+    "convert_checkpoint",
     "known_weights",
     "load",
     "load_segmenter",
+    "open_checkpoint",
+    "read_checkpoint",
     "read_protocol",
     "resolve_checkpoint",
+    "save_segmenter",
+    "store_reducer",
+    "warn_pack_weights",
     "with_reducer",
 ]

@@ -1,5 +1,99 @@
-"""The one way from a name or a path to a model."""
+"""From a name or a path to a model, and from a model to `variant.yml`'s layout."""
 
-from .segmenter.checkpoint import load_segmenter
+from pathlib import Path
+from typing import Literal
 
-load = load_segmenter
+import torch
+
+from ..protocol import Protocol
+from ..reducers.base import Reducer
+from .base import warn_pack_weights
+from .checkpoints.files import write_weights
+from .checkpoints.reading import open_checkpoint, read_protocol, write_variant
+from .segmenter.architecture import ConventionName
+from .segmenter.model import Segmenter
+
+
+def load(
+    name_or_path: str | Path,
+    reducer: Reducer | None = None,
+    *,
+    convention: ConventionName | None = None,
+    weights_folder: str | Path | None = None,
+    pack_weights: bool | None = None,
+) -> Segmenter:
+    """Load a model for evaluation.
+
+    Args:
+        name_or_path: ``"demo"`` (bundled), a file or folder of any known layout, the name of known weights, or
+            ``hf://owner/name``.
+        reducer: Token reducer; ``None`` for the baseline, whatever a ``config.json`` names.
+        convention: ``"official"`` or ``"mmseg"``; by default the layout's own.
+        weights_folder: Folder of downloaded weights; by default ``$LIGHTNING_EXPEDITE_WEIGHTS`` or the user's cache.
+        pack_weights: Deprecated and ignored.
+
+    Returns:
+        The model in eval mode: normalised images ``(B, 3, H, W)`` to logits ``(B, K, H, W)``. Its ``protocol`` says
+        how the weights are to be evaluated.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged or of an unknown layout.
+        ReducerError: The reducer cannot apply to this model.
+    """
+    warn_pack_weights(pack_weights)
+    return Segmenter.from_checkpoint(open_checkpoint(name_or_path, weights_folder, convention), reducer)
+
+
+load_segmenter = load
+
+
+def save_segmenter(
+    model: Segmenter,
+    folder: Path,
+    protocol: Protocol | None = None,
+    dtype: torch.dtype | None = None,
+    official: Protocol | None = None,
+) -> Path:
+    """Write ``model.safetensors`` and `variant.yml`, from which `load` reads.
+
+    Args:
+        model: The model; its reducer is not stored.
+        folder: Where to write; created where missing.
+        protocol: Evaluation settings to store.
+        dtype: Floating-point type of the stored weights; the model's own by default.
+        official: Evaluation settings in the official convention, where they differ.
+
+    Returns:
+        Path of the weights file.
+
+    Raises:
+        CheckpointError: A weight is beyond the range of ``dtype``.
+        OutputError: The folder cannot be written to.
+    """
+    path = write_weights(model.state_dict(), folder, dtype)
+    write_variant(folder, model.architecture, model.convention.name, protocol or Protocol(), official)
+    return path
+
+
+def convert_checkpoint(
+    source: str | Path,
+    folder: Path,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
+) -> Path:
+    """Convert a checkpoint of any layout to ``model.safetensors`` and `variant.yml`.
+
+    Args:
+        source: See `load`.
+        folder: Where to write; created where missing.
+        dtype: Type of the stored weights; float32 by default.
+
+    Returns:
+        Path of the weights file.
+
+    Raises:
+        CheckpointError: The source cannot be loaded, or a weight is beyond the range of ``dtype``.
+        OutputError: The folder cannot be written to.
+    """
+    model = load(source)
+    protocols = [read_protocol(source, convention=convention) for convention in ("mmseg", "official")]
+    return save_segmenter(model, folder, protocols[0], getattr(torch, dtype) if dtype else None, protocols[1])

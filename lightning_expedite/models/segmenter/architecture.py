@@ -1,24 +1,29 @@
-"""The sizes that make up a Segmenter, and the two conventions of evaluating one."""
+"""Sizes of a Segmenter, and the two conventions in which one is evaluated."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ...protocol import Size
 
 ConventionName = Literal["official", "mmseg"]
 DecoderName = Literal["mask_transformer", "linear"]
+Ratio = Annotated[float, Field(gt=0, le=1000)]
 
 
 @dataclass(frozen=True)
 class Convention:
     """What Segmenter's two code bases do differently with the same weights.
 
-    ``official`` is rstrudel/segmenter; ``mmseg`` is mmsegmentation, on which the reference implementation
-    of the published tables stands. Windows follow the same name (`lightning_expedite.evaluation.windows`).
+    ``official`` is rstrudel/segmenter; ``mmseg`` is mmsegmentation, on which the reference implementation of the
+    published tables is built. `lightning_expedite.evaluation.windows` follows the same name.
     """
 
     name: ConventionName
     encoder_norm_eps: float
     position_interpolation: Literal["bilinear", "bicubic"]
-    upsample_to_padded: bool  # to the padded size, then cut; otherwise straight to the unpadded size
+    upsample_to_padded: bool  # to the padded size, then cropped; otherwise straight to the unpadded size
 
 
 CONVENTIONS: dict[str, Convention] = {
@@ -41,25 +46,29 @@ class Architecture:
         decoder: Kind of decoder.
         decoder_width: Channels of the mask transformer; the encoder's width by default.
         decoder_depth: Layers of the mask transformer.
-        decoder_heads: Attention heads of the mask transformer; ``decoder_width // 64`` by default.
+        decoder_heads: Attention heads of the mask transformer; ``decoder_width // 64`` by default, as in the official
+            code.
         mlp_ratio: Hidden over outer width of the encoder's MLPs.
-        decoder_mlp_ratio: The same of the decoder's.
+        decoder_mlp_ratio: The same for the decoder.
         class_token: Whether the encoder has a class token.
         distilled: Whether it has a distillation token (DeiT) after the class token.
+
+    Raises:
+        ValueError: A number of heads does not divide its width.
     """
 
-    image_size: tuple[int, int]
-    patch_size: int
-    width: int
-    depth: int
-    heads: int
-    num_classes: int
+    image_size: tuple[Size, Size]
+    patch_size: Size
+    width: Size
+    depth: Size
+    heads: Size
+    num_classes: Size
     decoder: DecoderName = "mask_transformer"
-    decoder_width: int = 0
-    decoder_depth: int = 2
-    decoder_heads: int = 0
-    mlp_ratio: float = 4.0
-    decoder_mlp_ratio: float = 4.0
+    decoder_width: Size = 0
+    decoder_depth: Size = 2
+    decoder_heads: Size = 0
+    mlp_ratio: Ratio = 4.0
+    decoder_mlp_ratio: Ratio = 4.0
     class_token: bool = True
     distilled: bool = False
 
@@ -68,6 +77,9 @@ class Architecture:
         width = self.decoder_width or self.width
         object.__setattr__(self, "decoder_width", width)
         object.__setattr__(self, "decoder_heads", self.decoder_heads or max(width // 64, 1))
+        for heads, width in (("heads", self.width), ("decoder_heads", self.decoder_width)):
+            if width % getattr(self, heads):
+                raise ValueError(f"{heads} is {getattr(self, heads)}; it must divide the width, {width}")
 
     @property
     def grid(self) -> tuple[int, int]:

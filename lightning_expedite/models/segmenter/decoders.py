@@ -48,9 +48,9 @@ class MaskTransformer(nn.Module):
             nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Give the mask logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
+        """Return the mask logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
         patches = self.proj_dec(patches)
-        # Sizes are read off shapes here and in reducers: len() would fix the number of images in an exported graph.
+        # Sizes are taken from shapes here and in reducers: len() would fix the number of images in an exported graph.
         tokens = torch.cat((patches, self.cls_emb.expand(patches.shape[0], -1, -1)), dim=1)
         for block in self.blocks:
             tokens = block(tokens)
@@ -70,7 +70,7 @@ class LinearDecoder(nn.Module):
         self.head = nn.Linear(architecture.width, architecture.num_classes)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Give the logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
+        """Return the logits ``(B, N, K)`` of patch tokens ``(B, N, C)``."""
         return self.head(patches)
 
 

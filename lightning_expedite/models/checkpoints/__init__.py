@@ -1,0 +1,1 @@
+"""Checkpoint files: settings, key maps of every layout, and reading them."""

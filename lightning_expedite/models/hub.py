@@ -1,0 +1,76 @@
+"""Downloading models from the Hugging Face hub.
+
+Only two files of a repository are ever downloaded: ``config.json`` and ``model.safetensors``. Neither can hold code,
+and a reducer that the config names is looked up among those of this package, never imported.
+"""
+
+import re
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import errors
+
+from ..errors import CheckpointError
+from ..text import plain
+from .checkpoints.settings import CONFIG_FILE, WEIGHTS_FILE, read_config
+
+PREFIX = "hf://"
+_WORD = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
+_REFERENCE = re.compile(f"({_WORD}/{_WORD})(?:@({_WORD}(?:/{_WORD})*))?")
+
+
+def parse_reference(text: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Split ``hf://owner/name`` or ``hf://owner/name@revision`` into repository and revision; the prefix is optional.
+
+    Args:
+        text: The reference.
+        revision: Branch, tag or commit that replaces the one in ``text``.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
+    repository = text.removeprefix(PREFIX)
+    reference = f"{repository.partition('@')[0]}@{revision}" if revision else repository
+    match = _REFERENCE.fullmatch(reference)
+    if match is None or ".." in reference:  # the client makes folders of these names
+        raise CheckpointError(f"{text!r} is not a model on the hub: write {PREFIX}owner/name or {PREFIX}owner/name@revision")
+    return match[1], match[2]
+
+
+def fetch(text: str) -> Path:
+    """Download a model's config and weights to the hub's cache on this machine, where they are not there yet.
+
+    Args:
+        text: See `parse_reference`.
+
+    Returns:
+        Folder with ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        CheckpointError: There is no such model, the hub does not answer, or the model is another library's; its
+            weights are then not downloaded.
+    """
+    repository, revision = parse_reference(text)
+    config = _download(repository, CONFIG_FILE, revision)
+    read_config(config)
+    # The commit that the config is of: a branch may move meanwhile.
+    return _download(repository, WEIGHTS_FILE, config.parent.name).parent
+
+
+def _download(repository: str, file: str, revision: str | None) -> Path:
+    name = f"{PREFIX}{repository}" + (f"@{revision}" if revision else "")
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
+    except errors.RepositoryNotFoundError as error:
+        reason = "there is no such model, or it is not public; check its name, or log in with `hf auth login`"
+        raise CheckpointError(f"{name} could not be downloaded: {reason}") from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{repository} has no branch, tag or commit {revision}") from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise CheckpointError(f"{name} has no {file}: it was not stored by Segmenter.push_to_hub") from error
+    except Exception as error:  # the client's errors have no common base
+        option = f" --revision {revision}" if revision else ""
+        raise CheckpointError(
+            f"{name} is not on this machine, and the hub does not answer or HF_HUB_OFFLINE is set ({plain(error)}). "
+            f"Download it where there is a network, `hf download {repository}{option}`, and give that folder"
+        ) from error
