@@ -19,8 +19,7 @@ from lightning_expedite.benchmarking import count_multiply_adds
 from lightning_expedite.cli.benchmark import choose_input, load_model
 from lightning_expedite.cli.benchmark_options import BenchmarkCLI, read_options
 from lightning_expedite.errors import ConfigError
-from lightning_expedite.models import Segmenter
-from lightning_expedite.models.segmenter.checkpoint import save_segmenter
+from lightning_expedite.models import Segmenter, save_segmenter
 
 MOST_PASSES = 14
 TOLERANCE = 0.01

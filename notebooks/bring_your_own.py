@@ -33,10 +33,10 @@ from lightning_expedite.benchmarking import BenchmarkSettings, CropSource, compa
 from lightning_expedite.data import Folder
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
 from lightning_expedite.evaluation import SegmenterModule
+from lightning_expedite.models import Architecture, Segmenter, convert_checkpoint, save_segmenter
 from lightning_expedite.protocol import Protocol
 from lightning_expedite.reducers import ACT, EncoderShape, EViT, Reducer, Reduction, TokenClustering, TokenLayout, ToMe
 from lightning_expedite.reducers.checks import check_location
-from lightning_expedite.segmenter import Architecture, Segmenter, convert_checkpoint, save_segmenter
 
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)  # which devices there are
 warnings.filterwarnings("ignore", ".*LeafSpec.*", module="pytorch_lightning.*")

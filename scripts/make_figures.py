@@ -22,7 +22,7 @@ from lightning_expedite.data.scenes import VALIDATION, draw_scene
 from lightning_expedite.evaluation.one_image import Preparation
 from lightning_expedite.evaluation.token_maps import token_groups, token_maps
 from lightning_expedite.files import write_atomically
-from lightning_expedite.models.segmenter import Segmenter
+from lightning_expedite.models import Segmenter
 from lightning_expedite.reducers import ACT, EViT, Reducer, TokenClustering, ToMe
 from lightning_expedite.visualization import figure_bytes
 from lightning_expedite.visualization.canvas import class_handles, new_figure, paint, panel_size, show

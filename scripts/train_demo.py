@@ -28,7 +28,7 @@ from lightning_expedite.data.scenes import CLASSES, SIZE, TRAINING, VALIDATION, 
 from lightning_expedite.data.transforms import normalize
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.evaluation.metrics import SegmentationScores
-from lightning_expedite.models.segmenter import Architecture, Segmenter, save_segmenter
+from lightning_expedite.models import Architecture, Segmenter, save_segmenter
 from lightning_expedite.protocol import Protocol
 
 WINDOW = 128  # attention over 16 x 16 patches is cheap, and a window shows enough of a scene

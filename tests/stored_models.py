@@ -1,10 +1,10 @@
-"""A stored model to change, and the way in which a spoilt one must be refused."""
+"""A stored model to change, and the way in which a damaged one must be refused."""
 
 import pytest
 import torch
 from reference import DATA
 
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 from lightning_expedite.errors import CheckpointError
 
 OFFICIAL = DATA / "parity" / "official_mask"
@@ -17,7 +17,7 @@ def stored_state(folder=OFFICIAL):
 def refused(path, *words):
     """Load what must be refused, with one line that names the file and holds these words."""
     with pytest.raises(CheckpointError) as raised:
-        load_segmenter(path)
+        load(path)
     message = str(raised.value)
     for word in (str(path), *words):
         assert word in message

@@ -27,9 +27,7 @@ from lightning_expedite.benchmarking.variants import Variant, make_variants, par
 from lightning_expedite.benchmarking.whole_images import measure_whole_images
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.evaluation import SlidingWindow, compiling
-from lightning_expedite.models import Segmenter
-from lightning_expedite.models.segmenter import Architecture
-from lightning_expedite.models.segmenter.weights import KNOWN_WEIGHTS
+from lightning_expedite.models import KNOWN_WEIGHTS, Architecture, Segmenter
 from lightning_expedite.reducers import TokenClustering, ToMe
 
 CPU = torch.device("cpu")

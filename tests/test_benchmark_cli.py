@@ -205,7 +205,7 @@ def test_weights_that_are_not_here_say_how_to_do_without(run, tmp_path, monkeypa
     def refuse(*_):
         raise OSError("no network")
 
-    monkeypatch.setattr("lightning_expedite.models.segmenter.weights.download", refuse)
+    monkeypatch.setattr("lightning_expedite.models.zoo.download", refuse)
     monkeypatch.setenv("LIGHTNING_EXPEDITE_WEIGHTS", str(tmp_path))
     status, _, err = run("benchmark", "--config", CONFIGS / "ade_none.yaml", *QUICK)
     assert status == 2

@@ -23,7 +23,7 @@ from lightning_expedite.data.dataset import SampleDataset
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation import SegmenterModule, SlidingWindow
 from lightning_expedite.evaluation.module import ImageResult
-from lightning_expedite.models.segmenter import Segmenter
+from lightning_expedite.models import Segmenter
 from lightning_expedite.reducers import EViT
 
 ROOT = Path(__file__).parents[1]

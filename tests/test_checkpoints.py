@@ -4,19 +4,17 @@ import shutil
 
 import pytest
 import torch
-from conftest import needs_shared
+import yaml
+from conftest import SHARED, needs_shared
 from reference import DATA, folder_with_weights
 from safetensors.torch import load_file, save_file
 from stored_models import OFFICIAL, stored_state
 from tiny import noise, tiny_model
 
-from lightning_expedite import load_segmenter
-from lightning_expedite.models.segmenter import (
-    convert_checkpoint,
-    read_checkpoint,
-    read_protocol,
-    save_segmenter,
-)
+from lightning_expedite import Segmenter, load
+from lightning_expedite.errors import CheckpointError
+from lightning_expedite.evaluation.module import SegmenterModule
+from lightning_expedite.models import convert_checkpoint, read_checkpoint, read_protocol, save_segmenter
 from lightning_expedite.protocol import Protocol
 
 # --- Layouts -----------------------------------------------------------------------------------------
@@ -61,9 +59,9 @@ def test_layouts_are_told_apart_by_their_keys(name, layout, convention, decoder,
     assert architecture.image_size == image_size
     assert (architecture.heads, architecture.decoder_heads) == heads
     assert architecture.distilled is (name == "official_distilled")
-    assert load_segmenter(folder_with_weights(name)).convention.name == convention
+    assert load(folder_with_weights(name)).convention.name == convention
     other = "official" if convention == "mmseg" else "mmseg"
-    assert load_segmenter(folder_with_weights(name), convention=other).convention.name == other
+    assert load(folder_with_weights(name), convention=other).convention.name == other
 
 
 BLOCK_NAMES = (  # of a block's parts: official, and mmsegmentation's
@@ -108,8 +106,8 @@ def test_preprocessed_layout_gives_the_same_model_leftovers_and_distillation_tok
     shutil.copyfile(source / "variant.yml", tmp_path / "variant.yml")
     assert read_checkpoint(tmp_path).layout == "preprocessed for the reference implementation"
     images = noise(1, 3, 96, 128)
-    expected = load_segmenter(source, convention="mmseg")(images)
-    assert torch.equal(load_segmenter(tmp_path)(images), expected)
+    expected = load(source, convention="mmseg")(images)
+    assert torch.equal(load(tmp_path)(images), expected)
 
 
 @torch.inference_mode()
@@ -132,12 +130,12 @@ def test_zoo_mask_layout_gives_the_same_model_with_transposed_projections(tmp_pa
     torch.save({"state_dict": zoo}, tmp_path / "zoo.pth")
     assert read_checkpoint(tmp_path / "zoo.pth").layout == "mmsegmentation zoo, mask head"
     images = noise(1, 3, 96, 128)
-    expected = load_segmenter(OFFICIAL, convention="mmseg")(images)
-    assert torch.equal(load_segmenter(tmp_path / "zoo.pth")(images), expected)
+    expected = load(OFFICIAL, convention="mmseg")(images)
+    assert torch.equal(load(tmp_path / "zoo.pth")(images), expected)
 
 
 def test_a_file_its_folder_and_a_bare_state_dict_are_all_read(tmp_path, model_folder):
-    state = load_segmenter(model_folder).state_dict()
+    state = load(model_folder).state_dict()
     torch.save(stored_state(), model_folder / "bare.pth")
     save_file(stored_state(), model_folder / "bare.safetensors")
     for path in (
@@ -146,27 +144,114 @@ def test_a_file_its_folder_and_a_bare_state_dict_are_all_read(tmp_path, model_fo
         model_folder / "bare.pth",
         model_folder / "bare.safetensors",
     ):
-        loaded = load_segmenter(path)
+        loaded = load(path)
         assert not loaded.training
         for key, value in loaded.state_dict().items():
             assert torch.equal(value, state[key])
 
 
 def test_evaluation_settings_come_from_the_variant(variant, model_folder):
-    assert read_protocol(model_folder) == Protocol(short_side=128, window=128, stride=128)
+    assert read_protocol(model_folder, convention="mmseg") == Protocol(short_side=128, window=128, stride=128)
     variant(lambda content: content["inference_kwargs"].pop("window_stride"))
-    assert read_protocol(model_folder).stride == 128 - 32
+    assert read_protocol(model_folder, convention="mmseg").stride == 128 - 32
     variant(lambda content: content["dataset_kwargs"].update(normalization="deit"))
     assert read_protocol(model_folder).normalization == "deit"
-    (model_folder / "variant.yml").unlink()
-    assert read_protocol(model_folder) == Protocol()
+
+
+def test_the_official_evaluation_ignores_the_stored_window_and_stride(variant, model_folder, tmp_path):
+    """Case 1: as segm/eval/miou.py, whose window is the crop size and whose stride is 32 pixels less."""
+    variant(lambda content: content["inference_kwargs"].update(window_size=96, window_stride=64))
+    variant(lambda content: content["dataset_kwargs"].update(crop_size=112, image_size=120))
+    official, mmseg = Protocol(120, None, 112, 80), Protocol(128, None, 96, 64)
+    convert_checkpoint(model_folder, tmp_path / "converted")
+    for folder in (model_folder, tmp_path / "converted"):
+        assert read_protocol(folder) == load(folder).protocol == official
+        assert load(folder, convention="mmseg").protocol == mmseg
+        assert read_protocol(folder, convention="mmseg") == mmseg
+    assert SegmenterModule(str(model_folder)).protocol == mmseg
+    assert SegmenterModule(str(model_folder), convention="official").protocol == official
+    assert read_protocol("cityscapes/seg_large_mask", convention="official").stride == 768 - 32
+    assert read_protocol("cityscapes/seg_large_mask", convention="mmseg").stride == 512
+
+
+def test_tuples_of_the_official_training_script_are_read_without_executing_anything(variant, model_folder):
+    """Case 10."""
+    path = variant(lambda content: None)
+    content = yaml.safe_load(path.read_text())
+    for section in ("net_kwargs", "dataset_kwargs"):
+        content[section]["image_size"] = (128, 128)
+    path.write_text(yaml.dump(content))
+    assert "!!python/tuple" in path.read_text()
+    assert load(model_folder).architecture.image_size == (128, 128)
+    assert load(model_folder).protocol.short_side == 128
 
 
 def test_decoder_heads_are_those_of_the_variant_else_one_per_64_channels(variant, model_folder):
-    assert load_segmenter(model_folder).architecture.decoder_heads == 1
+    assert load(model_folder).architecture.decoder_heads == 1
     variant(lambda content: content["net_kwargs"]["decoder"].update(n_heads=4))
-    assert load_segmenter(model_folder).architecture.decoder_heads == 4
-    assert load_segmenter(model_folder).decoder.blocks[0].attn.num_heads == 4
+    assert load(model_folder).decoder.blocks[0].attn.num_heads == 4
+
+
+@needs_shared
+def test_heads_and_normalisation_are_not_guessed_without_a_variant(tmp_path):
+    """Case 2: `mask_tiny` has three heads of 32 channels, which its tensors do not say."""
+    source = SHARED / "parity" / "mask_tiny"
+    path = shutil.copyfile(source / "checkpoint.pth", tmp_path / "checkpoint.pth")
+    hint = r"variant\.yml, for example: net_kwargs: {n_heads: 3, normalization: vit, decoder: {n_heads: 3}}"
+    with pytest.raises(CheckpointError, match=rf"attention heads of the decoder \(width 96\).*{hint}"):
+        load(path)
+    (tmp_path / "variant.yml").write_text("net_kwargs: {n_heads: 3, normalization: vit}")
+    with pytest.raises(CheckpointError, match=rf"attention heads of the decoder \(width 96\).*{hint}"):
+        load(path)
+    (tmp_path / "variant.yml").write_text("net_kwargs: {n_heads: 3, decoder: {n_heads: 3}}")
+    for read in (load, read_protocol):
+        with pytest.raises(CheckpointError, match=f"the normalisation of its images is not known.*{hint}"):
+            read(path)
+    (tmp_path / "variant.yml").write_text("net_kwargs: {n_heads: 3, normalization: vit, decoder: {n_heads: 3}}")
+    images = noise(1, 3, 160, 160)
+    with torch.inference_mode():
+        assert torch.equal(load(path)(images), load(source)(images))
+
+
+def test_published_widths_have_heads_of_64_channels(tmp_path):
+    for width, heads in ((192, 3), (384, 6)):
+        model = tiny_model(width=width, depth=1, heads=heads, decoder_depth=1, decoder_heads=heads)
+        save_file(model.state_dict(), tmp_path / "weights.safetensors")
+        (tmp_path / "variant.yml").write_text("net_kwargs: {normalization: deit}")
+        loaded = load(tmp_path / "weights.safetensors")
+        assert (loaded.architecture.heads, loaded.architecture.decoder_heads) == (heads, heads)
+        assert loaded.protocol.normalization == "deit"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "model._orig_mod.module."])
+def test_prefixes_of_wrappers_are_stripped(model_folder, prefix):
+    """Case 24."""
+    expected = load(model_folder).state_dict()
+    torch.save({"model": {prefix + key: value for key, value in stored_state().items()}}, model_folder / "wrapped.pth")
+    for key, value in load(model_folder / "wrapped.pth").state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
+def test_averaged_weights_beside_the_model_are_named(model_folder):
+    """Case 24."""
+    averaged = {key: torch.zeros_like(value) for key, value in stored_state().items()}
+    torch.save({"model_ema": averaged, "model": stored_state()}, model_folder / "checkpoint.pth")
+    with pytest.warns(UserWarning, match="holds model_ema beside model: model is loaded"):
+        assert load(model_folder).encoder.norm.weight.any()
+
+
+def test_the_bundled_model_comes_before_a_folder_of_its_name(tmp_path, monkeypatch, model_folder):
+    """Case 26."""
+    monkeypatch.chdir(tmp_path)
+    model_folder.rename(tmp_path / "demo")
+    assert load("demo").num_classes == 11
+    assert (load("./demo").num_classes, load(tmp_path / "demo").num_classes) == (5, 5)
+
+
+def test_pack_weights_is_accepted_with_a_warning():
+    for read in (load, Segmenter.from_pretrained):
+        with pytest.warns(FutureWarning, match="pack_weights is deprecated"):
+            read("demo", pack_weights=True)
 
 
 # --- Writing -----------------------------------------------------------------------------------------
@@ -176,11 +261,11 @@ def test_decoder_heads_are_those_of_the_variant_else_one_per_64_channels(variant
 @pytest.mark.parametrize("name", ["official_mask", "official_linear", "official_distilled", "mmseg_linear"])
 @torch.inference_mode()
 def test_a_saved_model_is_the_same_model_convention_included(tmp_path, name, convention):
-    model = load_segmenter(DATA / "parity" / name, convention=convention)
+    model = load(DATA / "parity" / name, convention=convention)
     protocol = Protocol(short_side=100, window=96, stride=64, normalization="deit")
     path = save_segmenter(model, tmp_path / "new" / "folder", protocol)
     assert path == tmp_path / "new" / "folder" / "model.safetensors"
-    again = load_segmenter(path.parent)
+    again = load(path.parent)
     images = noise(2, 3, 120, 150)
     assert torch.equal(again(images), model(images))
     assert again.convention == model.convention
@@ -194,7 +279,7 @@ def test_a_grid_that_is_not_square_survives_saving(tmp_path):
     save_segmenter(model, tmp_path)
     with torch.inference_mode():
         images = noise(1, 3, 40, 40)
-        assert torch.equal(load_segmenter(tmp_path)(images), model(images))
+        assert torch.equal(load(tmp_path)(images), model(images))
 
 
 @torch.inference_mode()
@@ -203,8 +288,9 @@ def test_a_converted_checkpoint_gives_identical_logits(tmp_path):
         source = DATA / "parity" / name
         convert_checkpoint(source, tmp_path / name)
         images = noise(1, 3, 120, 150)
-        assert torch.equal(load_segmenter(tmp_path / name)(images), load_segmenter(source)(images))
-        assert read_protocol(tmp_path / name) == read_protocol(source)
+        assert torch.equal(load(tmp_path / name)(images), load(source)(images))
+        for convention in ("mmseg", "official"):
+            assert read_protocol(tmp_path / name, None, convention) == read_protocol(source, None, convention)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -214,7 +300,24 @@ def test_half_precision_halves_the_file_and_is_loaded_as_float32(tmp_path, dtype
     half = convert_checkpoint(OFFICIAL, tmp_path / "half", dtype)
     assert half.stat().st_size < 0.55 * whole.stat().st_size
     assert {value.dtype for value in load_file(half).values()} == {getattr(torch, dtype)}
-    model, expected = load_segmenter(half), load_segmenter(whole)
+    model, expected = load(half), load(whole)
     for key, value in model.state_dict().items():
         assert value.dtype == torch.float32
         assert torch.equal(value, expected.state_dict()[key].to(getattr(torch, dtype)).float())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_weight_beyond_the_range_of_half_precision_is_named(model_folder, run, tmp_path, dtype):
+    """Case 8: float16 ends at 65504."""
+    state = stored_state()
+    state["encoder.norm.weight"][3] = 70000.0
+    torch.save({"model": state}, model_folder / "checkpoint.pth")
+    words = ("convert", "--checkpoint", model_folder, "--output", tmp_path / "out", "--dtype", dtype)
+    status, _, err = run(*words)
+    if dtype == "bfloat16":
+        assert (status, load(tmp_path / "out").encoder.norm.weight[3]) == (0, 70144.0)
+    else:
+        assert status == 2
+        assert "torch.float16, encoder.norm.weight has 1 of 64 weights" in err
+        assert "use bfloat16 or float32" in err
+        assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from lightning_expedite import load_segmenter
 from lightning_expedite.data import Demo
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.evaluation.metrics import SegmentationScores
-from lightning_expedite.models.segmenter import read_protocol
+from lightning_expedite.models import read_protocol
 from lightning_expedite.reducers import EViT, Reducer, TokenClustering, ToMe
 
 DEPTH, SIDE = 12, 16

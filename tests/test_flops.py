@@ -9,7 +9,7 @@ from reference import DATA
 from tiny import noise, tiny_model
 
 from lightning_expedite.benchmarking import count_multiply_adds
-from lightning_expedite.models.segmenter import Architecture, Segmenter
+from lightning_expedite.models import Architecture, Segmenter
 from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 
 WINDOWS = {"ade20k": (640, 150, 2), "cityscapes": (768, 19, 1), "pascal_context": (480, 60, 2)}

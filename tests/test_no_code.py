@@ -11,11 +11,11 @@ import torch
 from fake_hub import FakeHub
 from tiny import tiny_model
 
-from lightning_expedite import Segmenter, load_segmenter
+from lightning_expedite import Segmenter, load
 from lightning_expedite.analysis.recommend import make_reducer
 from lightning_expedite.analysis.schema import ClassSpec
 from lightning_expedite.errors import CheckpointError, ExpediteError
-from lightning_expedite.models.segmenter.hub import hub_reference
+from lightning_expedite.models.hub import parse_reference
 from lightning_expedite.reducers import ToMe
 
 pytestmark = pytest.mark.promise("no-code")
@@ -90,7 +90,7 @@ def test_weights_that_are_a_pickle_in_disguise_are_refused(hostile):
     hub, mark = hostile
     (hub.place("owner/name") / "model.safetensors").write_bytes(pickle.dumps(Evil(mark)))
     with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
-        load_segmenter("hf://owner/name")
+        load("hf://owner/name")
     assert not mark.exists()
 
 
@@ -98,7 +98,7 @@ def test_weights_that_are_a_pickle_in_disguise_are_refused(hostile):
 def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_is_not_run(tmp_path, name):
     torch.save({"model": {"weight": torch.zeros(1)}, "extra": Evil(tmp_path / "mark")}, tmp_path / name)
     with pytest.raises(CheckpointError, match="never executed"):
-        load_segmenter(tmp_path / name)
+        load(tmp_path / name)
     assert not (tmp_path / "mark").exists()
 
 
@@ -108,11 +108,11 @@ OUTSIDE += ("owner/name@../../refs", "owner/name@a/../b", "owner/name@/etc/passw
 
 @pytest.mark.parametrize("text", [*OUTSIDE, "owner/name@a//b"])
 def test_names_that_lead_out_of_the_cache_are_refused(text, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("asked the hub"))
     with pytest.raises(CheckpointError, match="write hf://owner/name"):
-        hub_reference(text)
+        parse_reference(text)
     with pytest.raises(CheckpointError):
-        load_segmenter(f"hf://{text}")
+        load(f"hf://{text}")
 
 
 def test_a_revision_that_leads_out_of_the_cache_is_refused(hostile):

@@ -18,7 +18,7 @@ from lightning_expedite.evaluation import SlidingWindow, compiling
 from lightning_expedite.evaluation.compiling import CompiledWindows
 from lightning_expedite.evaluation.device_memory import halved, out_of_memory, predict_in_memory
 from lightning_expedite.evaluation.inference import run_windows
-from lightning_expedite.models.segmenter import Segmenter
+from lightning_expedite.models import Segmenter
 
 pytestmark = pytest.mark.promise("out-of-memory")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from lightning_expedite.models.segmenter import Architecture, Segmenter
+from lightning_expedite.models import Architecture, Segmenter
 
 SMALL = {
     "image_size": (64, 64),

@@ -419,14 +419,13 @@ def count_gflops(evaluations: Sequence[Evaluation]) -> list[float | None]:
     import torch  # only here: results are read where there is no torch
 
     from ..benchmarking.flops import count_multiply_adds
-    from ..models.segmenter import Segmenter, read_checkpoint
-    from ..models.segmenter.weights import known_weights, resolve_checkpoint
+    from ..models import Segmenter, known_weights, open_checkpoint
 
     first = evaluations[0]
     known = known_weights(first.checkpoint)
     sizes = known.architecture if known is not None else None
     if sizes is None:
-        sizes = read_checkpoint(resolve_checkpoint(first.checkpoint, first.weights_folder)).architecture
+        sizes = open_checkpoint(first.checkpoint, first.weights_folder).architecture
     with torch.device("meta"):
         model = Segmenter(sizes, first.protocol["convention"]).eval()
     window = first.protocol["window"]

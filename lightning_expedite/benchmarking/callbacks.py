@@ -20,7 +20,7 @@ from ..data.samples import Sample
 from ..errors import ConfigError
 from ..evaluation.module import SegmenterModule
 from ..evaluation.notices import gather
-from ..models.segmenter.model import with_reducer
+from ..models import with_reducer
 from ..regions import region
 from .costs import on_meta
 from .flops import count_multiply_adds

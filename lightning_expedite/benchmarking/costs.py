@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ..models.segmenter.model import Segmenter, with_reducer
+from ..models import Segmenter, with_reducer
 from .flops import Counts, count
 
 TRUE_FLOPS_CONVENTION = (

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..evaluation.compiling import one_graph, require_compiler
+from ..models import Segmenter, with_reducer
 from ..models.segmenter.architecture import Architecture, ConventionName
-from ..models.segmenter.model import Segmenter, with_reducer
 
 Precision = Literal["32-true", "bf16-true", "16-true", "bf16-mixed", "16-mixed"]
 Compile = bool | Literal["reduce-overhead"]

@@ -24,8 +24,7 @@ from ..evaluation.compiling import CompiledWindows, one_graph
 from ..evaluation.device_memory import free_cached_memory, out_of_memory
 from ..evaluation.environment import describe_environment
 from ..files import claim_output, write_atomically
-from ..models import known_weights, resolve_checkpoint
-from ..models.segmenter import Architecture, Segmenter, read_checkpoint
+from ..models import Architecture, Segmenter, known_weights, open_checkpoint
 from .benchmark_options import BenchmarkCLI, Options, config_name, read_options, split_configs
 
 RESULTS_FILE = "benchmark.json"
@@ -191,7 +190,7 @@ def architecture_of(module: Any) -> Architecture:
     known = known_weights(module.checkpoint)
     if known is not None and known.architecture is not None:
         return known.architecture
-    return read_checkpoint(resolve_checkpoint(module.checkpoint, module.weights_folder)).architecture
+    return open_checkpoint(module.checkpoint, module.weights_folder).architecture
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,11 @@ def convert(
     Args:
         checkpoint: A file or folder of any known layout, or the name of known weights.
         output: Folder to write to.
-        dtype: Type of the stored weights; as loaded (float32) by default.
+        dtype: Type of the stored weights; float32 by default.
         overwrite: Replace an existing model.
     """
     # Only here: --help need not wait for torch.
-    from ..models.segmenter import convert_checkpoint
-    from ..models.segmenter.config import WEIGHTS_FILE
-    from ..models.segmenter.weights import VARIANT_FILE
+    from ..models import VARIANT_FILE, WEIGHTS_FILE, convert_checkpoint
 
     for name in (WEIGHTS_FILE, VARIANT_FILE):
         if (output / name).exists() and not overwrite:

@@ -11,7 +11,7 @@ from pytorch_lightning.profilers import Profiler
 
 from ..errors import ConfigError
 from ..evaluation.resume import LIMITS, FinishedImages, RunState, claim_run, describe_run, is_all
-from ..models.segmenter.weights import resolve_checkpoint
+from ..models import resolve_checkpoint
 from .settings import EvaluationCLI
 
 _PATIENCE = timedelta(days=30)

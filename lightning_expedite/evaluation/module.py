@@ -10,9 +10,7 @@ from torch import Tensor
 
 from ..data.samples import IGNORE_INDEX, Sample
 from ..errors import ConfigError, OutputError
-from ..models.segmenter import Segmenter, build_segmenter, read_checkpoint, read_protocol, with_reducer
-from ..models.segmenter.checkpoint import warn_pack_weights
-from ..models.segmenter.weights import resolve_checkpoint
+from ..models import Segmenter, load, read_protocol, resolve_checkpoint, warn_pack_weights, with_reducer
 from ..protocol import Protocol, choose_windows, require_positive
 from ..reducers import Reducer
 from ..regions import region
@@ -97,8 +95,7 @@ class SegmenterModule(LightningModule):
         self.compile_mode: CompileMode | None = (
             ("default" if compile else None) if isinstance(compile, bool) else compile
         )
-        if pack_weights is not None:
-            warn_pack_weights()
+        warn_pack_weights(pack_weights)
         self.model: Segmenter | None = None
         self.sliding_window: SlidingWindow | None = None
         self.scores: SegmentationScores | None = None
@@ -114,7 +111,7 @@ class SegmenterModule(LightningModule):
     def protocol(self) -> Protocol:
         """Evaluation settings that come with the weights; data modules ask for it."""
         if self._protocol is None:
-            self._protocol = read_protocol(self.checkpoint, self.weights_folder)
+            self._protocol = read_protocol(self.checkpoint, self.weights_folder, self.convention)
         return self._protocol
 
     def prepare_data(self) -> None:
@@ -150,13 +147,13 @@ class SegmenterModule(LightningModule):
             CheckpointError: The checkpoint is missing or damaged.
             ReducerError: The reducer cannot apply to the model.
         """
-        checkpoint = read_checkpoint(resolve_checkpoint(self.checkpoint, self.weights_folder))
-        if checkpoint.reducer is not None and self.reducer is None:
+        model = load(self.checkpoint, self.reducer, convention=self.convention, weights_folder=self.weights_folder)
+        if model.stored_reducer is not None and self.reducer is None:
             self.notices.add(
-                f"{self.checkpoint} was stored with the reducer {checkpoint.reducer}, which is not applied here: "
+                f"{self.checkpoint} was stored with the reducer {model.stored_reducer}, which is not applied here: "
                 "choose one with --model.reducer"
             )
-        return build_segmenter(checkpoint, self.reducer, self.convention)
+        return model
 
     def build_sliding_window(self, model: Segmenter) -> SlidingWindow:
         """Build the sliding window from the window and stride given here, else from the weights' own.

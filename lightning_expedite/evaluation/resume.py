@@ -28,8 +28,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from ..data.samples import ListedImage
 from ..errors import CheckpointError, OutputError
 from ..files import claim_output, sha256_of, write_atomically
-from ..models.segmenter.config import CONFIG_FILE, WEIGHTS_FILE
-from ..models.segmenter.weights import CHECKPOINT_FILE, VARIANT_FILE
+from ..models import CHECKPOINT_FILE, CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE
 from ..version import __version__
 from .module import ImageResult, SegmenterModule
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..data.transforms import STATISTICS
 from ..errors import ExportError
 from ..files import write_atomically
-from ..models.segmenter.model import Segmenter
-from ..models.segmenter.stored_reducer import store_reducer
+from ..models import Segmenter, store_reducer
 from ..protocol import Normalization
 from ..version import __version__
 from .capture import INPUT, OUTPUT, Batch, WindowPass, capture

@@ -4,6 +4,7 @@ import copy
 import difflib
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -33,9 +34,11 @@ CARD = """---
 
 # Segmenter
 
-A [Segmenter](https://arxiv.org/abs/2105.05633) for semantic segmentation with {{ sizes.num_classes }} classes: a vision
-transformer of {{ sizes.depth }} layers and width {{ sizes.width }} with a {{ sizes.decoder.replace("_", " ") }} decoder.
-{%- if config.reducer %} It was stored with a token reducer, `{{ config.reducer }}`, which changes no weights.{% endif %}
+A [Segmenter](https://arxiv.org/abs/2105.05633) for semantic segmentation with {{ sizes.num_classes }} classes:
+a vision transformer of {{ sizes.depth }} layers and width {{ sizes.width }} with a {{ decoder }} decoder.
+{%- if config.reducer %}
+It was stored with a token reducer, `{{ config.reducer }}`, which changes no weights.
+{%- endif %}
 
 | | |
 |---|---|
@@ -43,9 +46,9 @@ transformer of {{ sizes.depth }} layers and width {{ sizes.width }} with a {{ si
 | patch size | {{ sizes.patch_size }} pixels |
 | attention heads | {{ sizes.heads }} |
 | convention | {{ config.convention }} |
-| normalization | {{ config.protocol.normalization }} |
-| window, stride | {{ config.protocol.window or "not given" }}, {{ config.protocol.stride or "not given" }} |
-| short side, long side | {{ config.protocol.short_side or "not given" }}, {{ config.protocol.long_side or "not given" }} |
+{%- for name, value in protocol.items() %}
+| {{ name.replace("_", " ") }} | {{ "not given" if value is none else value }} |
+{%- endfor %}
 | token reducer | {% if config.reducer %}`{{ config.reducer }}`{% else %}none{% endif %} |
 
 ## Use
@@ -222,7 +225,9 @@ class DenseModel(
         model = self._with_settings(classes, protocol, dtype)
         config = model._config()
         names = [markdown(name) for name in config.classes or ()]
-        options["model_card_kwargs"] = {"config": config, "sizes": config.architecture, "classes": names}
+        sizes = config.architecture
+        texts = {"decoder": sizes.decoder.replace("_", " "), "protocol": asdict(config.protocol), "classes": names}
+        options["model_card_kwargs"] = {"config": config, "sizes": sizes, **texts}
         try:
             super(DenseModel, model).save_pretrained(folder, **options)
         except OSError as error:
@@ -288,7 +293,7 @@ class DenseModel(
     def _config(self) -> ModelConfig:
         stored = None if self.reducer is None else store_reducer(self.reducer)
         if self.classes is not None and len(self.classes) != self.num_classes:
-            raise CheckpointError(f"classes has {len(self.classes)} names, but the model has {self.num_classes} classes")
+            raise CheckpointError(f"classes has {len(self.classes)} names, the model {self.num_classes} classes")
         return ModelConfig(
             architecture=self.architecture,
             convention=self.convention.name,

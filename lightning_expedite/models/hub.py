@@ -33,7 +33,9 @@ def parse_reference(text: str, revision: str | None = None) -> tuple[str, str | 
     reference = f"{repository.partition('@')[0]}@{revision}" if revision else repository
     match = _REFERENCE.fullmatch(reference)
     if match is None or ".." in reference:  # the client makes folders of these names
-        raise CheckpointError(f"{text!r} is not a model on the hub: write {PREFIX}owner/name or {PREFIX}owner/name@revision")
+        raise CheckpointError(
+            f"{text!r} is not a model on the hub: write {PREFIX}owner/name or {PREFIX}owner/name@revision"
+        )
     return match[1], match[2]
 
 

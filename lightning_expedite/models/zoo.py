@@ -64,8 +64,10 @@ class KnownWeights:
     def protocol_in(self, convention: ConventionName | None) -> Protocol:
         """Return the evaluation settings in a convention: the official stride is always 32 pixels below the window."""
         window = self.protocol.window
-        return replace(self.protocol, stride=official_stride(window)) if convention == "official" and window else (
-            self.protocol
+        return (
+            replace(self.protocol, stride=official_stride(window))
+            if convention == "official" and window
+            else (self.protocol)
         )
 
 
@@ -192,8 +194,8 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
     known = KNOWN_WEIGHTS.get(text)
     if known is None:
         raise CheckpointError(
-            f"checkpoint {text!r} is neither a path nor a known name; known names are demo, {', '.join(KNOWN_WEIGHTS)}; "
-            f"models of the Hugging Face hub are named {PREFIX}owner/name"
+            f"checkpoint {text!r} is neither a path nor a known name; known names are demo, "
+            f"{', '.join(KNOWN_WEIGHTS)}; models of the Hugging Face hub are named {PREFIX}owner/name"
         )
     place = weights_folder(folder) / known.name
     try:

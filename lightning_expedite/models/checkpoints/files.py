@@ -157,8 +157,8 @@ def _read_pickle(path: Path) -> Any:
         if found is None:
             raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint; fetch it again") from error
         raise CheckpointError(
-            f"{path} holds an object of type {found[1]} beside its tensors; such objects are never executed. Save the "
-            "tensors alone where the file comes from: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
+            f"{path} holds objects other than tensors, which are never executed ({found[1]}). Save the tensors alone "
+            "where the file comes from: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
         ) from error
     except Exception as error:  # damaged files make zipfile and PyTorch fail in many ways
         raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint ({plain(error)}); fetch it again") from error

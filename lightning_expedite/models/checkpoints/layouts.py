@@ -136,14 +136,15 @@ def rename_keys(state: Mapping[str, Tensor], layout: Layout, path: Path) -> Stat
     return renamed
 
 
-def architecture_of(state: State, layout: Layout, network: Network, path: Path) -> Architecture:
+def architecture_of(state: State, layout: Layout, network: Network, path: Path, settings: Path) -> Architecture:
     """Return the sizes of a model, from its tensors and, where tensors do not tell (heads, image size), its settings.
 
     Args:
         state: Renamed state dict.
         layout: Its layout.
-        network: ``net_kwargs`` of the `variant.yml` beside it.
+        network: What the file beside it says about them.
         path: Path of the weights, for messages.
+        settings: Path of the file beside it, for messages.
 
     Raises:
         CheckpointError: Tensors are missing, have impossible shapes or contradict the settings, or the number of heads
@@ -181,7 +182,6 @@ def architecture_of(state: State, layout: Layout, network: Network, path: Path) 
             "decoder_depth": count_blocks("decoder"),
             "decoder_mlp_ratio": shape("decoder.blocks.0.mlp.fc1.weight", 2)[0] / inner,
         }
-    variant = path.with_name(VARIANT_FILE)
     for key, said, found in (
         ("d_model", network.d_model, width),
         ("n_layers", network.n_layers, depth),
@@ -193,14 +193,14 @@ def architecture_of(state: State, layout: Layout, network: Network, path: Path) 
     ):
         if None not in (said, found) and said != found:
             raise CheckpointError(
-                f"{variant}: net_kwargs: {key} is {said!r}, but the tensors say {found!r}: it belongs to another file"
+                f"{settings}: {key} is {said!r}, but the tensors say {found!r}: it belongs to another file"
             )
     if "decoder_width" in sizes:
         certain = layout.from_zoo or network.n_heads is not None
         sizes["decoder_heads"] = _heads(network.decoder.n_heads, inner, certain, "decoder", path)
     try:
         return Architecture(
-            image_size=_image_size(network.image_size, patches, patch_size, path),
+            image_size=_image_size(network.image_size, patches, patch_size, path, settings),
             patch_size=patch_size,
             width=width,
             depth=depth,
@@ -211,7 +211,7 @@ def architecture_of(state: State, layout: Layout, network: Network, path: Path) 
             **sizes,
         )
     except ValueError as error:
-        raise CheckpointError(f"{variant}: net_kwargs: {error}") from error
+        raise CheckpointError(f"{settings}: {error}") from error
 
 
 def _heads(said: int | None, width: int, certain: bool, part: str, path: Path) -> int:
@@ -226,12 +226,14 @@ def _heads(said: int | None, width: int, certain: bool, part: str, path: Path) -
     )
 
 
-def _image_size(said: tuple[int, int] | None, patches: int, patch_size: int, path: Path) -> tuple[int, int]:
+def _image_size(
+    said: tuple[int, int] | None, patches: int, patch_size: int, path: Path, settings: Path
+) -> tuple[int, int]:
     side = math.isqrt(max(patches, 0)) * patch_size
     height, width = said or (side, side)
     if height // patch_size * (width // patch_size) != patches or not patches:
         raise CheckpointError(
-            f"{path.with_name(VARIANT_FILE)}: net_kwargs: image_size is {list(said) if said else 'not given'}, but the "
+            f"{settings}: image_size is {list(said) if said else 'not given'}, but the "
             f"position embeddings in {path} are for {patches} patches of {patch_size} pixels"
         )
     return height, width

@@ -79,7 +79,7 @@ def read_checkpoint(
         )
     variant = read_variant(file.with_name(VARIANT_FILE))
     convention = convention or variant.convention or layout.convention
-    architecture = architecture_of(state, layout, variant.net_kwargs, file)
+    architecture = architecture_of(state, layout, variant.net_kwargs, file, file.with_name(VARIANT_FILE))
     protocol = known.protocol_in(convention) if known else _protocol(variant, layout, convention, file)
     data_set = known.data_set if known else DEMO if path == DEMO_FOLDER else variant.dataset_kwargs.dataset
     return Checkpoint(file, layout.name, state, architecture, convention, protocol, data_set=data_set)
@@ -161,8 +161,7 @@ def _protocol(variant: Variant, layout: Layout | None, convention: ConventionNam
     normalization = variant.normalization or ("vit" if layout is not None and layout.from_zoo else None)
     if normalization is None:
         raise CheckpointError(
-            f"{file}: the normalisation of its images is not known. "
-            f"{VARIANT_HINT.format(file.with_name(VARIANT_FILE))}"
+            f"{file}: the normalisation of its images is not known. {VARIANT_HINT.format(file.with_name(VARIANT_FILE))}"
         )
     chosen = convention or variant.convention or (layout.convention if layout is not None else "mmseg")
     return variant.protocol(chosen, normalization, file.with_name(VARIANT_FILE))
@@ -171,10 +170,8 @@ def _protocol(variant: Variant, layout: Layout | None, convention: ConventionNam
 def _require_agreement(config: ModelConfig, state: dict[str, Tensor], layout: Layout, file: Path) -> None:
     """Raise `CheckpointError` where tensors contradict a ``config.json``, or are missing."""
     said = config.architecture
-    network = Network(
-        image_size=said.image_size, n_heads=said.heads, decoder=Decoder(n_heads=said.decoder_heads)
-    )
-    found = architecture_of(state, layout, network, file)
+    network = Network(image_size=said.image_size, n_heads=said.heads, decoder=Decoder(n_heads=said.decoder_heads))
+    found = architecture_of(state, layout, network, file, file.with_name(CONFIG_FILE))
     names = ["patch_size", "width", "depth", "num_classes", "decoder", "class_token", "distilled"]
     if found.decoder == "mask_transformer":
         names += ["decoder_width", "decoder_depth"]

@@ -27,7 +27,7 @@ VARIANT_HINT = "Write it into {}, for example: net_kwargs: {{n_heads: 3, normali
 
 Pair = Annotated[
     tuple[Size, Size],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else (value, value)),
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list | tuple) else (value, value)),
 ]
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -35,7 +35,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 class _Section(BaseModel):
     """A mapping of a settings file; keys that no evaluation needs are ignored."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
 class Decoder(_Section):
@@ -134,7 +134,8 @@ class StoredReducer(_Section):
         classes = {kind.__name__: kind for kind in (*_package_reducers(), *given)}
         if self.name not in classes:
             raise CheckpointError(
-                f"{place}: reducer: class is {self.name!r}, which is no reducer of this package (there are {', '.join(sorted(classes))}): "
+                f"{place}: reducer: class is {self.name!r}, which is no reducer of this package (there are "
+                f"{', '.join(sorted(classes))}): "
                 f"hand the class over, from_pretrained(..., reducer={self.name.rpartition('.')[2] or 'Class'}), "
                 "or load without a reducer, reducer=None"
             )
@@ -160,7 +161,9 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _one_name_per_class(self) -> "ModelConfig":
         if self.classes is not None and len(self.classes) != self.architecture.num_classes:
-            raise ValueError(f"classes has {len(self.classes)} names, the model {self.architecture.num_classes} classes")
+            raise ValueError(
+                f"classes has {len(self.classes)} names, the model {self.architecture.num_classes} classes"
+            )
         return self
 
 
@@ -180,7 +183,9 @@ def store_reducer(reducer: Reducer) -> StoredReducer:
             )
         settings[parameter] = getattr(reducer, parameter)
     try:
-        return StoredReducer(name=name, settings=json.loads(json.dumps(settings, allow_nan=False)))
+        return StoredReducer.model_validate(
+            {"class": name, "settings": json.loads(json.dumps(settings, allow_nan=False))}
+        )
     except (TypeError, ValueError) as error:
         raise ReducerError(f"{name} cannot be stored: its settings are not of JSON's types ({error})") from error
 
@@ -256,7 +261,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = TypeAdapter(dict[str, Any]).validate_json(read_text(path))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} is no readable JSON mapping ({reason}); fetch or store the model again") from error
+        raise CheckpointError(
+            f"{path} is no readable JSON mapping ({reason}); fetch or store the model again"
+        ) from error
     return content
 
 
@@ -266,8 +273,10 @@ def _validated(kind: type[Checked], content: Any, path: Path) -> Checked:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ": ".join(key for key in first["loc"] if isinstance(key, str) and key.isidentifier()) or "its content"
-        found = "missing" if first["type"] == "missing" else shortened(repr(first["input"]), 120)
-        raise CheckpointError(f"{path}: {place} is {found}: {first['msg']}") from error
+        if first["type"] in ("missing", "value_error"):
+            raise CheckpointError(f"{path}: {place}: {first['msg']}") from error
+        expected = first["msg"].replace("Input should be", "it must be")
+        raise CheckpointError(f"{path}: {place} is {shortened(repr(first['input']), 120)}; {expected}") from error
 
 
 def _package_reducers() -> Iterator[type[Reducer]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ...protocol import Size
 
@@ -56,6 +56,8 @@ class Architecture:
     Raises:
         ValueError: A number of heads does not divide its width.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     image_size: tuple[Size, Size]
     patch_size: Size

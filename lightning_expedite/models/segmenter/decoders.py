@@ -34,7 +34,8 @@ class MaskTransformer(nn.Module):
         self.proj_patch = nn.Parameter(torch.empty(width, width))
         self.proj_classes = nn.Parameter(torch.empty(width, width))
         self.mask_norm = nn.LayerNorm(classes)
-        self.reset_parameters()
+        if not self.cls_emb.is_meta:
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise as the official code does."""
