@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from pytorch_lightning.cli import LightningArgumentParser
 
@@ -23,6 +22,7 @@ class BenchmarkCLI(EvaluationCLI):
     """The options of ``benchmark``, and one config's model and data."""
 
     name = "benchmark"
+    uses_trainer = False
 
     def add_own_arguments(self, parser: LightningArgumentParser) -> None:
         """Add how to measure."""
@@ -32,10 +32,6 @@ class BenchmarkCLI(EvaluationCLI):
         add("--threads", type=int | None, default=None, help="threads on the CPU (PyTorch's choice)")
         add("--whole_images", type=int, default=2, help="images to time as a whole, with reading; 0 skips that")
         add("--untrained", type=bool, default=False, help="random weights instead of the checkpoint's")
-
-    def instantiate_trainer(self, **_: Any) -> Any:
-        """Return no trainer: nothing that is timed here needs one."""
-        return None
 
 
 @dataclass(frozen=True)
