@@ -120,4 +120,4 @@ def _run_batches(run: Run, crops: Tensor, size: int, shape: tuple[int, ...]) -> 
 
 def _largest_difference(a: Tensor, b: Tensor) -> float:
     """Return the largest absolute difference; infinity if one holds NaN."""
-    return float((a.double() - b.double()).abs().nan_to_num(nan=torch.inf).max())
+    return float((a.double() - b.double()).abs().nan_to_num(torch.inf, torch.inf).max())
