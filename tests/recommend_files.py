@@ -39,6 +39,7 @@ def images_of(counts):
         yield {
             "index": index,
             "name": name,
+            "digest": (counts.digests or [None] * len(counts.images))[number],
             "height": height,
             "width": width,
             "classes": classes.tolist(),

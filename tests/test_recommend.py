@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -195,7 +196,7 @@ def test_what_cannot_be_compared_is_left_out_by_name(sweep, recommend):
     assert content["recommended"]["name"] == "tome_ratio0.4"
     reasons = left_out(content)
     assert reasons["tome_ratio0.1"] == "the weights changed between the runs (a)"
-    assert reasons["tome_ratio0.2"].startswith("labels changed between the runs (60 images, such as image_0")
+    assert reasons["tome_ratio0.2"] == "images or labels changed between the runs (60 of 60, such as image_0)"
     assert reasons["tome_ratio0.3"] == "tested with convention None, the baseline with mmseg"
     assert reasons["tome_0.45"] == "not tested: its scores are not known"
     assert reasons["broken"] == "test: no memory"
@@ -241,7 +242,7 @@ def test_reservations_are_named(sweep, recommend):
         (("--min_throughput", "0"), "--min_throughput is 0.0: it must be above 0"),
         (("--max_loss", "1", "--confidence", "1"), "--confidence is 1.0"),
         (("--max_loss", "1", "--environment", "GPU"), "'GPU' is part of none of the environments: Test CPU"),
-        (("--search", "--max_loss", "1"), "a search makes its own results"),
+        (("--search", "--max_loss", "1"), "--search needs --config"),
     ],
 )
 def test_options_that_cannot_be_used(sweep, fails, words, part):
@@ -253,6 +254,20 @@ def test_usage_errors(sweep, fails):
     assert "by is luck: expected one of latency, throughput, gflops, memory" in fails(
         "recommend", sweep, "--max_loss", "1", "--by", "luck"
     )
+
+
+def test_the_deprecated_search_is_handed_on_to_the_command(sweep, run, monkeypatch):
+    searched = []
+    command = SimpleNamespace(run=lambda words: searched.append(words) or 0)
+    monkeypatch.setitem(sys.modules, "lightning_expedite.cli.search", command)
+    own = ("--max_loss", 100, "--confidence", 0.9)
+    words = ("--search", *own, "--config", "none.yaml", "--reducer", "ToMe", "--data.count", "4", "--output", sweep)
+    status, out, err = run("recommend", *words)
+    assert status == 0
+    assert "--search is deprecated" in err
+    assert "recommended: ToMe ratio 0.4" in out
+    words = ["--max_loss", "100", "--config", "none.yaml", "--reducer", "ToMe", "--data.count", "4", "--output"]
+    assert searched == [[*words, str(sweep)]]
 
 
 def test_results_that_cannot_be_used(tmp_path, sweep, fails):

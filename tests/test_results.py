@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,8 @@ def test_two_measurements_of_one_setting_stay_apart(tmp_path):
 # --- Comparable or not (what the runs are of is in their files) -----------------------------------------------------
 
 
-def of(weights="w", data="d", images=60):
-    return {"run": {"weights": {"checkpoint.pth": weights}, "data": {"images": images, "sha256": data}}}
+def of(weights="w", data="d", images=60, **more):
+    return {"run": {"weights": {"checkpoint.pth": weights}, "data": {"images": images, "sha256": data, **more}}}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,7 @@ def of(weights="w", data="d", images=60):
         (of(), of(weights="x"), "the weights changed between the runs (checkpoint.pth)"),
         (of(), of(data="x"), "images or labels changed between the runs"),
         (of(), of(), None),
+        (of(), of(data="x", files="of a later version"), None),
         (of(), {}, None),
         ({}, of(), None),
     ],
@@ -177,12 +179,18 @@ def test_runs_of_other_weights_images_or_labels_are_not_compared(tmp_path, basel
     assert f"{tome_row['mIoU']:.2f}" in text
 
 
-def test_runs_whose_labels_changed_are_not_compared_even_if_the_files_have_the_same_sizes(tmp_path):
-    write_test(tmp_path / "none", counts_of(0.9), None, **of())
-    write_test(tmp_path / "tome", counts_of(0.89, seed=1), tome(0.5), **of())
-    reduced = read_results([tmp_path]).iloc[1]
-    assert reduced["obstacle"] == "labels changed between the runs (60 images, such as image_0)"
-    assert reduced["mIoU_difference"] != reduced["mIoU_difference"]
+def test_changed_labels_or_images_are_found_in_the_counts_and_digests_of_images(tmp_path):
+    baseline = replace(counts_of(0.9), digests=tuple("abc" * 20))
+    some = replace(counts_of(0.89), digests=tuple("abc" * 19 + "abd")).select(
+        [f"image_{number}" for number in range(30, 60)]
+    )
+    write_test(tmp_path / "none", baseline, None)
+    write_test(tmp_path / "a", counts_of(0.89, seed=1), tome(0.5))
+    write_test(tmp_path / "b", some, tome(0.6))
+    for number, changed in enumerate(("60 of 60, such as image_0", "1 of 30, such as image_59"), start=1):
+        reduced = read_results([tmp_path]).iloc[number]
+        assert reduced["obstacle"] == f"images or labels changed between the runs ({changed})"
+        assert reduced["mIoU_difference"] != reduced["mIoU_difference"]
 
 
 @pytest.mark.parametrize("short", ["tome", "none"])

@@ -24,6 +24,7 @@ class ImageCounts:
     intersection: Counts  # (N, K)
     prediction: Counts  # (N, K)
     label: Counts  # (N, K)
+    digests: tuple[str | None, ...] = ()  # of each image and its label
 
     @cached_property
     def positions(self) -> dict[str, int]:
@@ -50,7 +51,8 @@ class ImageCounts:
         """Return the counts of the named images, in this order."""
         rows = [self.positions[name] for name in names]
         images = tuple(self.images[row] for row in rows)
-        return ImageCounts(images, self.intersection[rows], self.prediction[rows], self.label[rows])
+        digests = tuple(self.digests[row] for row in rows) if self.digests else ()
+        return ImageCounts(images, self.intersection[rows], self.prediction[rows], self.label[rows], digests)
 
 
 def mean_iou(intersection: Counts | Floats, union: Counts | Floats) -> Floats:
@@ -94,7 +96,8 @@ def read_counts(evaluation: Evaluation) -> ImageCounts:
                 f"{path}: the counts of {name} do not add up to those of {evaluation.path}: the files are of different "
                 "runs; run the test again"
             )
-    return ImageCounts(tuple((row.index, row.name, row.height, row.width) for row in rows), *counts)
+    images = tuple((row.index, row.name, row.height, row.width) for row in rows)
+    return ImageCounts(images, *counts, digests=tuple(row.digest for row in rows))
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,9 @@ def obstacle(run: Evaluation, baseline: Evaluation) -> str | None:
     changed = [name for name in names if run.weights.get(name) != baseline.weights.get(name)]
     if changed:
         return f"the weights changed between the runs ({', '.join(changed)})"
-    hashes = {run.data_hash, baseline.data_hash} - {None}
-    if len(hashes) > 1 and run.data_images == baseline.data_images:
+    # Earlier versions hashed in another way; runs of different numbers of images are compared image by image.
+    alike = (run.data_files is None) == (baseline.data_files is None) and run.images == baseline.images
+    if alike and len({run.data_hash, baseline.data_hash} - {None}) > 1:
         return "images or labels changed between the runs"
     classes = [[one.name for one in evaluation.per_class] for evaluation in (run, baseline)]
     return None if classes[0] == classes[1] else "its classes are not those of the baseline"
@@ -158,8 +162,10 @@ def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, I
     mine, its = counts.select(names), others.select(names)
     wrong = (mine.label != its.label).any(axis=1)
     wrong |= np.array([one[2:] != other[2:] for one, other in zip(mine.images, its.images, strict=True)])
+    wrong |= np.array([None not in pair and pair[0] != pair[1] for pair in zip(mine.digests, its.digests, strict=True)])
     if wrong.any():
-        return f"labels changed between the runs ({wrong.sum()} images, such as {names[wrong.argmax()]})"
+        changed = f"{wrong.sum()} of {len(names)}, such as {names[wrong.argmax()]}"
+        return f"images or labels changed between the runs ({changed})"
     return mine, its
 
 

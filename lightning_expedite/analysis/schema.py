@@ -80,8 +80,8 @@ class Evaluation(Section):
     protocol: dict[str, Any] = {}
     environment: dict[str, Any]
     weights: dict[str, str] = at("run.weights", default={})  # a hash of each file
-    data_hash: str | None = at("run.data.sha256", default=None)  # of all images and labels that the run could read
-    data_images: Count | None = at("run.data.images", default=None)
+    data_hash: str | None = at("run.data.sha256", default=None)  # of all scored images and labels
+    data_files: str | None = at("run.data.files", default=None)  # which results of earlier versions lack
     intersection: list[Count] = []  # pixels of each class over all images, as the next two
     prediction: list[Count] = []
     label: list[Count] = []
@@ -123,6 +123,7 @@ class ImageLine(Section):
 
     index: Count
     name: str
+    digest: str | None = None  # of the image and its label
     height: Count
     width: Count
     classes: list[Count]

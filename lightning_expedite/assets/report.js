@@ -54,7 +54,7 @@
       margin: { l: 10, r: 10, t: 40, b: 10 },
       xaxis: { ...lines, title: { text: narrow ? title.replace(" (", "<br>(") : title } },
       yaxis: { ...lines, title: { text: "mIoU, %" } },
-    }, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
+    }, { responsive: true, displaylogo: false, typesetMath: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
       toImageButtonOptions: { format: "svg", filename: "front" } });
     for (const point of chart.querySelectorAll(".points path")) {
       const { i, trace } = { ...point.__data__, trace: point.closest(".trace").__data__[0].trace };
