@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks a server for its version at import
-
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 

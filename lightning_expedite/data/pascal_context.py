@@ -11,7 +11,7 @@ from lightning_expedite.data.palettes import read_table
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import Entry, FileSource, Label, find_root, require_split
 from lightning_expedite.errors import DataError
-from lightning_expedite.user_files import read_text
+from lightning_expedite.files import read_text
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClassContext"

@@ -26,8 +26,7 @@ from lightning_expedite.data.reading import PILLOW_ERRORS, image_header, read_by
 from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.data.sources import first_few
 from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.files import write_atomically
-from lightning_expedite.user_files import expand_home
+from lightning_expedite.files import expand_home, write_atomically
 
 SPLITS = ("train", "val")
 JSON_NAME = "trainval_merged.json"

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.data.transforms import MOST_PIXELS
 from lightning_expedite.errors import DataError
-from lightning_expedite.user_files import expand_home, require_regular
+from lightning_expedite.files import expand_home, require_regular
 
 # What Pillow raises on damaged files: SyntaxError for broken PNG chunks, ValueError for impossible headers.
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
