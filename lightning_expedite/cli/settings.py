@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .. import reducers  # noqa: F401 (imported so that its classes can be named)
 from ..data import import_data_sets
@@ -116,10 +117,24 @@ class EvaluationCLI(LightningCLI):
         """Create the trainer, ``None`` for commands that need none; raises `ConfigError` for refused settings."""
         if not self.uses_trainer:
             return None  # type: ignore[return-value]
+        if "LOCAL_WORLD_SIZE" in os.environ and self.config_init.trainer.devices == "auto":
+            # On a CPU, auto is one device: each process that torchrun started would work alone.
+            kwargs["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
+            kwargs["num_nodes"] = int(os.environ["WORLD_SIZE"]) // kwargs["devices"]
         try:
-            return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError) as error:
+            trainer = super().instantiate_trainer(**kwargs)
+            environment = getattr(trainer.strategy, "cluster_environment", None)
+            if environment is not None:
+                environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+        except (ValueError, TypeError, RuntimeError) as error:
             raise ConfigError(f"the trainer's settings cannot work: {error}") from error
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        if tasks > 1 and trainer.world_size == 1 and SLURMEnvironment.detect():
+            raise ConfigError(
+                f"Slurm started {tasks} processes, but the trainer has one device: give --trainer.devices with the "
+                "tasks per node, and --trainer.num_nodes"
+            )
+        return trainer
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add trainer, model and data; in the help the trainer comes last, without its training options."""
