@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_expedite.data.pascal_context import IMAGES, LABELS, LISTS, voc_root
-from lightning_expedite.data.reading import PILLOW_ERRORS, image_header, read_bytes, size_mismatch
+from lightning_expedite.data.reading import PILLOW_ERRORS, first_few, image_header, read_bytes, size_mismatch
 from lightning_expedite.data.samples import IGNORE_INDEX, Size
-from lightning_expedite.data.sources import first_few
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.files import expand_home, write_atomically
 

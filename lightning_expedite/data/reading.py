@@ -30,6 +30,7 @@ _GREY_STEPS = {"L;2": 85, "L;4": 17}
 _END_MARKS = (b"\xff\xd9", b"IEND\xaeB`\x82")
 _BYTES_SEARCHED_FOR_END_MARK = 64
 _FEW_BITS = 1 << 12
+_ITEMS_SHOWN = 3
 
 NOT_A_LABEL = -1
 """Entry of a label table for stored values that must not occur."""
@@ -56,6 +57,13 @@ def label_table(num_classes: int, ignore: Iterable[int] = (), reduce_zero_label:
     return table
 
 
+def first_few(items: Iterable[object]) -> str:
+    """Return the first items as text, and the number of further ones."""
+    shown = [str(item) for item in items]
+    more = len(shown) - _ITEMS_SHOWN
+    return ", ".join(shown[:_ITEMS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def digest_of(contents: Iterable[bytes | memoryview]) -> str:
     """Return the first 16 hex digits of the SHA-256 over all ``contents``, one after the other."""
     total = hashlib.sha256()
@@ -73,27 +81,23 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file with `decode_image`."""
-    return decode_image(read_bytes(path), path)
-
-
-def decode_image(data: bytes, path: Path, warn: Callable[[str], None] = warnings.warn) -> NDArray[np.uint8]:
-    """Decode the content of an image file as ``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation.
+def read_image(path: Path, data: bytes | None = None, warn: Callable[[str], None] = warnings.warn) -> NDArray[np.uint8]:
+    """Read an image file as ``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation.
 
     OpenCV decodes it, like the reference implementation: other JPEG decoders differ in some pixels.
 
     Args:
-        data: The file's content.
-        path: Its path, for messages.
+        path: The file.
+        data: Its content, if it was read already.
         warn: Called with a sentence if the image is suspicious.
 
     Raises:
-        DataError: If the file is cut short, or damaged so that OpenCV notices; it decodes a JPEG or WebP with changed
-            bytes in its middle without an error.
+        DataError: If the file is missing, cut short, or damaged so that OpenCV notices; it decodes a JPEG or WebP with
+            changed bytes in its middle without an error.
     """
     import cv2
 
+    data = read_bytes(path) if data is None else data
     with _opened(data, path) as stored:
         size = _image_size(stored, path)  # also refuses what OpenCV would read differently
         if stored.format == "TIFF" and stored.mode == "RGBA":  # OpenCV would multiply the colours by alpha
@@ -163,25 +167,20 @@ def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(upright.convert("RGB"))
 
 
-def read_label(path: Path, table: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Read a label file with `decode_label`."""
-    return decode_label(read_bytes(path), path, table)
-
-
-def decode_label(data: bytes, path: Path, table: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Decode the content of a label file as ``(H, W)`` uint8 class indices, 255 = ignored.
+def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) -> NDArray[np.uint8]:
+    """Read a label file as ``(H, W)`` uint8 class indices, 255 = ignored.
 
     Of palette files the indices count, not the colours. Like an image, it is turned upright by its EXIF orientation.
 
     Args:
-        data: The file's content.
-        path: Its path, for messages.
+        path: The file.
         table: Class index of each stored value, see ``label_table``.
+        data: The file's content, if it was read already.
 
     Raises:
-        DataError: If the file is damaged, has several channels or a value that is no class.
+        DataError: If the file is missing or damaged, has several channels or a value that is no class.
     """
-    with _opened(data, path, "label") as stored:
+    with _opened(read_bytes(path) if data is None else data, path, "label") as stored:
         kind, step = stored.format, _grey_step(stored)
         values = np.asarray(ImageOps.exif_transpose(stored) if _orientation(stored) else stored)
     if values.ndim != 2:
@@ -195,7 +194,7 @@ def decode_label(data: bytes, path: Path, table: NDArray[np.int16]) -> NDArray[n
     outside = classes == NOT_A_LABEL
     if outside.any():
         raise DataError(
-            f"{path}: label values {_first_values(np.unique(values[outside]).tolist())} are no class; check that the"
+            f"{path}: label values {first_few(np.unique(values[outside]))} are no class; check that the"
             " file belongs to this data set and that its classes are complete"
         )
     return classes.astype(np.uint8)
@@ -305,7 +304,3 @@ def _several_channels(path: Path, channels: int) -> DataError:
         f"{path}: the label has {channels} channels; labels hold one class index per pixel, in one channel:"
         " convert colours to indices first"
     )
-
-
-def _first_values(values: list[int], most: int = 8) -> str:
-    return ", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_expedite.data.reading import (
-    decode_image,
-    decode_label,
     digest_of,
+    first_few,
     image_header,
     label_header,
     read_bytes,
@@ -37,7 +36,6 @@ _OTHER_IMAGE_SUFFIXES = {
 }
 # Headers read before a run starts: enough to notice labels that belong to other images, at once.
 _HEADERS_CHECKED = 200
-_NAMES_SHOWN = 3
 
 
 class Label(NamedTuple):
@@ -101,10 +99,10 @@ class FileSource:
         """Read an image and, if ``labels``, its label; raises ``DataError`` if a file is missing or damaged."""
         entry, warnings = self.entries[index], list(self.warnings)
         files = [read_bytes(entry.image)]
-        image, label = decode_image(files[0], entry.image, warnings.append), None
+        image, label = read_image(entry.image, files[0], warnings.append), None
         if labels and entry.label is not None:
             files.append(read_bytes(entry.label.path))
-            label = decode_label(files[1], *entry.label)
+            label = read_label(*entry.label, files[1])
         return Contents(image, label, digest_of(files), tuple(warnings))
 
     def check(self, labels: bool = True) -> list[ListedImage]:
@@ -150,7 +148,7 @@ class FileSource:
             if found:
                 raise DataError(
                     f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}:"
-                    f" {first_few(map(str, found))}; complete the data set or leave these images out"
+                    f" {first_few(found)}; complete the data set or leave these images out"
                 )
         return [size for size in sizes if size]
 
@@ -285,13 +283,6 @@ def readable_name(relative: str, suffix: bool = False) -> str:
 
 def _without_suffix(relative: str) -> str:
     return str(Path(relative).with_suffix(""))
-
-
-def first_few(names: Iterable[str]) -> str:
-    """Return the first names, and the number of further ones."""
-    shown = list(names)
-    more = len(shown) - _NAMES_SHOWN
-    return ", ".join(shown[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _spread(entries: Sequence[Entry], most: int) -> Iterator[Entry]:
