@@ -11,11 +11,12 @@ from safetensors.torch import load_file, save_file
 from stored_models import OFFICIAL, stored_state
 from tiny import noise, tiny_model
 
-from lightning_expedite import Segmenter, load
-from lightning_expedite.errors import CheckpointError
+from lightning_expedite import Segmenter, load, with_reducer
+from lightning_expedite.errors import CheckpointError, ReducerError
 from lightning_expedite.evaluation.module import SegmenterModule
 from lightning_expedite.models import convert_checkpoint, read_checkpoint, read_protocol, save_segmenter
 from lightning_expedite.protocol import Protocol
+from lightning_expedite.reducers import ToMe
 
 # --- Layouts -----------------------------------------------------------------------------------------
 
@@ -246,6 +247,31 @@ def test_the_bundled_model_comes_before_a_folder_of_its_name(tmp_path, monkeypat
     model_folder.rename(tmp_path / "demo")
     assert load("demo").num_classes == 11
     assert (load("./demo").num_classes, load(tmp_path / "demo").num_classes) == (5, 5)
+
+
+def test_with_reducer_refuses_modules_that_take_none(model_folder):
+    """Case 7."""
+    model = load(model_folder)
+    with pytest.raises(ReducerError, match="with_reducer got a Linear, which takes no reducer"):
+        with_reducer(torch.nn.Linear(2, 2), ToMe(0.3))
+    assert with_reducer(model, ToMe(0.3)).reducer.ratio == 0.3
+    assert model.reducer is None
+    assert "convention='official', reducer=ToMe(ratio=0.3)" in repr(with_reducer(model, ToMe(0.3)))
+
+
+@pytest.mark.parametrize(
+    ("reducer", "words"),
+    [
+        ("tome", r"reducer is 'tome'; give None or an object .*for example ToMe\(\.\.\.\)"),
+        ("clustering", r"for example TokenClustering\(\.\.\.\)"),
+        (ToMe, r"reducer is the class ToMe; give an object with its settings, ToMe\(\.\.\.\)"),
+        (0.3, "reducer is 0.3; give None or an object"),
+    ],
+)
+def test_what_is_no_reducer_is_refused_with_the_nearest_name(model_folder, reducer, words):
+    for attempt in (lambda: load(model_folder, reducer=reducer), lambda: with_reducer(load("demo"), reducer)):
+        with pytest.raises(ReducerError, match=words):
+            attempt()
 
 
 def test_pack_weights_is_accepted_with_a_warning():

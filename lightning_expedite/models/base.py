@@ -27,50 +27,7 @@ from .zoo import is_local
 
 ReducerChoice = Reducer | type[Reducer] | None | Literal["stored"]
 CARD_FILE = "README.md"
-# It claims no scores and no licence: the library knows neither.
-CARD = """---
-{{ card_data }}
----
-
-# Segmenter
-
-A [Segmenter](https://arxiv.org/abs/2105.05633) for semantic segmentation with {{ sizes.num_classes }} classes:
-a vision transformer of {{ sizes.depth }} layers and width {{ sizes.width }} with a {{ decoder }} decoder.
-{%- if config.reducer %}
-It was stored with a token reducer, `{{ config.reducer }}`, which changes no weights.
-{%- endif %}
-
-| | |
-|---|---|
-| trained image size | {{ sizes.image_size | join(" x ") }} pixels |
-| patch size | {{ sizes.patch_size }} pixels |
-| attention heads | {{ sizes.heads }} |
-| convention | {{ config.convention }} |
-{%- for name, value in protocol.items() %}
-| {{ name.replace("_", " ") }} | {{ "not given" if value is none else value }} |
-{%- endfor %}
-| token reducer | {% if config.reducer %}`{{ config.reducer }}`{% else %}none{% endif %} |
-
-## Use
-
-```python
-from lightning_expedite import Segmenter
-
-model = Segmenter.from_pretrained("owner/name")  # or this folder
-{%- if config.reducer %}
-model = Segmenter.from_pretrained("owner/name", reducer=None)  # the baseline: all tokens through all layers
-{%- endif %}
-```
-{% if classes %}
-## Classes
-
-In the order of the logits:
-{% for name in classes %}
-{{ loop.index0 }}. {{ name }}
-{%- endfor %}
-{% endif %}
-To be added by the owner: the data the weights were trained on, their licence and their scores.
-"""
+CARD = Path(__file__).parents[1] / "assets" / "model_card.md"
 
 
 class DenseModel(
@@ -79,7 +36,7 @@ class DenseModel(
     library_name=LIBRARY,
     pipeline_tag="image-segmentation",
     tags=["semantic-segmentation", "segmenter", "vision-transformer", "token-reduction"],
-    model_card_template=CARD,
+    model_card_template=CARD.read_text(encoding="utf-8"),
 ):
     """A dense-prediction model on a ViT encoder, with an optional token reducer.
 
@@ -338,7 +295,7 @@ def _no_reducer(given: object) -> str:
     if isinstance(given, type) and issubclass(given, Reducer):
         return f"reducer is the class {given.__name__}; give an object with its settings, {given.__name__}(...)"
     names = {kind.__name__.lower(): kind.__name__ for kind in Reducer.__subclasses__()}
-    near = difflib.get_close_matches(str(given).lower(), names, n=1)
+    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
     example = names[near[0]] if near else "ToMe"
     return (
         f"reducer is {given!r}; give None or an object of lightning_expedite.reducers "

@@ -35,6 +35,8 @@ _SMALL = Architecture((512, 512), 16, width=384, depth=12, heads=6, num_classes=
 _BASE = Architecture((512, 512), 16, width=768, depth=12, heads=12, num_classes=150)
 _LARGE = Architecture((640, 640), 16, width=1024, depth=24, heads=16, num_classes=150)
 _DEIT = replace(_BASE, distilled=True)
+_LARGE_CITYSCAPES = replace(_LARGE, image_size=(768, 768), num_classes=19, decoder_depth=1)
+_LARGE_PASCAL_CONTEXT = replace(_LARGE, image_size=(480, 480), num_classes=60)
 
 
 @dataclass(frozen=True)
@@ -64,97 +66,45 @@ class KnownWeights:
     def protocol_in(self, convention: ConventionName | None) -> Protocol:
         """Return the evaluation settings in a convention: the official stride is always 32 pixels below the window."""
         window = self.protocol.window
-        return (
-            replace(self.protocol, stride=official_stride(window))
-            if convention == "official" and window
-            else (self.protocol)
-        )
+        if convention != "official" or window is None:
+            return self.protocol
+        return replace(self.protocol, stride=official_stride(window))
 
 
 def _official(
-    name: str, miou: float | None, protocol: Protocol, architecture: Architecture, alternative: str | None = None
+    name: str, miou: float | None, protocol: Protocol, architecture: Architecture, other: str
 ) -> KnownWeights:
+    """Return weights of rstrudel/segmenter, and what mmsegmentation's for the same data set end on."""
     files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in (VARIANT_FILE, CHECKPOINT_FILE))
+    alternative = f"ade20k/segmenter_vit-{other}_8x1_512x512_160k_ade20k" if other else None
     return KnownWeights(name, name.split("/")[0], files, miou, protocol, None, alternative, architecture)
 
 
-def _mmseg(
-    name: str, stamp: str, sha256: str, miou: float, protocol: Protocol, architecture: Architecture
-) -> KnownWeights:
-    files = ((CHECKPOINT_FILE, f"{_MMSEG}/{name}/{name}_{stamp}-{sha256}.pth"),)
-    return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, sha256, None, architecture)
+def _mmseg(kind: str, stamp: str, miou: float, protocol: Protocol, architecture: Architecture) -> KnownWeights:
+    """Return weights of mmsegmentation, whose file names end with the start of their checksum."""
+    name = f"segmenter_vit-{kind}_8x1_512x512_160k_ade20k"
+    files = ((CHECKPOINT_FILE, f"{_MMSEG}/{name}/{name}_{stamp}.pth"),)
+    return KnownWeights(f"ade20k/{name}", "ade20k", files, miou, protocol, stamp.rpartition("-")[2], None, architecture)
 
 
-_ZOO = "ade20k/segmenter_vit-{}_8x1_512x512_160k_ade20k"
-KNOWN_WEIGHTS: dict[str, KnownWeights] = {
-    weights.name: weights
-    for weights in (
-        _official("ade20k/seg_tiny_mask", 38.1, _ADE_512, _TINY, _ZOO.format("t_mask")),
-        _official("ade20k/seg_small_mask", 45.3, _ADE_512, _SMALL, _ZOO.format("s_mask")),
-        _official("ade20k/seg_base_mask", 48.5, _ADE_512, _BASE, _ZOO.format("b_mask")),
-        _official("ade20k/seg_base_patch8", 49.5, _ADE_512, replace(_BASE, patch_size=8), _ZOO.format("b_mask")),
-        _official(
-            "ade20k/seg_base_deit_linear", 47.1, _ADE_512_DEIT, replace(_DEIT, decoder="linear"), _ZOO.format("b_mask")
-        ),
-        _official("ade20k/seg_base_deit_mask", 48.7, _ADE_512_DEIT, _DEIT, _ZOO.format("b_mask")),
-        _official(
-            "ade20k/seg_large_mask", None, _ADE_512, replace(_LARGE, image_size=(512, 512)), _ZOO.format("l_mask")
-        ),
-        _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _LARGE, _ZOO.format("l_mask")),
-        _official(
-            "cityscapes/seg_large_mask",
-            79.14,
-            _CITYSCAPES,
-            replace(_LARGE, image_size=(768, 768), num_classes=19, decoder_depth=1),
-        ),
-        _official(
-            "pascal_context/seg_large_mask",
-            58.07,
-            _PASCAL_CONTEXT,
-            replace(_LARGE, image_size=(480, 480), num_classes=60),
-        ),
-        _mmseg(
-            "segmenter_vit-t_mask_8x1_512x512_160k_ade20k",
-            "20220105_151706",
-            "ffcf7509",
-            39.99,
-            _ADE_512,
-            _TINY,
-        ),
-        _mmseg(
-            "segmenter_vit-s_linear_8x1_512x512_160k_ade20k",
-            "20220105_151713",
-            "39658c46",
-            45.75,
-            _ADE_512,
-            replace(_SMALL, decoder="linear"),
-        ),
-        _mmseg(
-            "segmenter_vit-s_mask_8x1_512x512_160k_ade20k",
-            "20220105_151706",
-            "511bb103",
-            46.19,
-            _ADE_512,
-            _SMALL,
-        ),
-        _mmseg(
-            "segmenter_vit-b_mask_8x1_512x512_160k_ade20k",
-            "20220105_151706",
-            "bc533b08",
-            49.6,
-            _ADE_512,
-            _BASE,
-        ),
-        _mmseg(
-            "segmenter_vit-l_mask_8x1_512x512_160k_ade20k",
-            "20220105_162750",
-            "7ef345be",
-            52.16,
-            _ADE_640_MMSEG,
-            _LARGE,
-        ),
-    )
-}
+_TABLE = (
+    _official("ade20k/seg_tiny_mask", 38.1, _ADE_512, _TINY, "t_mask"),
+    _official("ade20k/seg_small_mask", 45.3, _ADE_512, _SMALL, "s_mask"),
+    _official("ade20k/seg_base_mask", 48.5, _ADE_512, _BASE, "b_mask"),
+    _official("ade20k/seg_base_patch8", 49.5, _ADE_512, replace(_BASE, patch_size=8), "b_mask"),
+    _official("ade20k/seg_base_deit_linear", 47.1, _ADE_512_DEIT, replace(_DEIT, decoder="linear"), "b_mask"),
+    _official("ade20k/seg_base_deit_mask", 48.7, _ADE_512_DEIT, _DEIT, "b_mask"),
+    _official("ade20k/seg_large_mask", None, _ADE_512, replace(_LARGE, image_size=(512, 512)), "l_mask"),
+    _official("ade20k/seg_large_mask_640", 51.82, _ADE_640, _LARGE, "l_mask"),
+    _official("cityscapes/seg_large_mask", 79.14, _CITYSCAPES, _LARGE_CITYSCAPES, ""),
+    _official("pascal_context/seg_large_mask", 58.07, _PASCAL_CONTEXT, _LARGE_PASCAL_CONTEXT, ""),
+    _mmseg("t_mask", "20220105_151706-ffcf7509", 39.99, _ADE_512, _TINY),
+    _mmseg("s_linear", "20220105_151713-39658c46", 45.75, _ADE_512, replace(_SMALL, decoder="linear")),
+    _mmseg("s_mask", "20220105_151706-511bb103", 46.19, _ADE_512, _SMALL),
+    _mmseg("b_mask", "20220105_151706-bc533b08", 49.6, _ADE_512, _BASE),
+    _mmseg("l_mask", "20220105_162750-7ef345be", 52.16, _ADE_640_MMSEG, _LARGE),
+)
+KNOWN_WEIGHTS: dict[str, KnownWeights] = {known.name: known for known in _TABLE}
 
 
 def weights_folder(folder: str | Path | None = None) -> Path:

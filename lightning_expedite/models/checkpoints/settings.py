@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from ...errors import CheckpointError, ReducerError
 from ...files import parse_yaml, read_text
-from ...protocol import Normalization, Protocol, Size, official_stride
+from ...protocol import Count, Normalization, Protocol, official_stride
 from ...reducers.base import Reducer
 from ...text import shortened
 from ...version import __version__
@@ -26,7 +26,7 @@ LIBRARY = "lightning_expedite"
 VARIANT_HINT = "Write it into {}, for example: net_kwargs: {{n_heads: 3, normalization: vit, decoder: {{n_heads: 3}}}}"
 
 Pair = Annotated[
-    tuple[Size, Size],
+    tuple[Count, Count],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list | tuple) else (value, value)),
 ]
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -42,18 +42,18 @@ class Decoder(_Section):
     """``net_kwargs.decoder`` of a `variant.yml`."""
 
     name: DecoderName | None = None
-    n_heads: Size | None = None
-    n_layers: Size | None = None
+    n_heads: Count | None = None
+    n_layers: Count | None = None
 
 
 class Network(_Section):
     """``net_kwargs`` of a `variant.yml`."""
 
-    d_model: Size | None = None
-    n_layers: Size | None = None
-    n_heads: Size | None = None
-    n_cls: Size | None = None
-    patch_size: Size | None = None
+    d_model: Count | None = None
+    n_layers: Count | None = None
+    n_heads: Count | None = None
+    n_cls: Count | None = None
+    patch_size: Count | None = None
     image_size: Pair | None = None
     distilled: bool | None = None
     normalization: Normalization | None = None
@@ -72,10 +72,10 @@ class TrainingData(_Section):
 class Inference(_Section):
     """``inference_kwargs`` of a `variant.yml`."""
 
-    im_size: Size | None = None
-    im_size_max: Size | None = None
-    window_size: Size | None = None
-    window_stride: Size | None = None
+    im_size: Count | None = None
+    im_size_max: Count | None = None
+    window_size: Count | None = None
+    window_stride: Count | None = None
 
 
 class Variant(_Section):
@@ -218,11 +218,6 @@ def read_config(path: Path) -> ModelConfig:
         raise CheckpointError(
             f"{path} is another library's: its library_name is {content.get('library_name')!r}, not {LIBRARY!r}. "
             f"Models are stored by Segmenter.save_pretrained, or converted with `python -m {LIBRARY} convert`"
-        )
-    if content.get("format") != 1:
-        raise CheckpointError(
-            f"{path}: format is {content.get('format')!r}; it must be 1. The file was made with "
-            f"{content.get('made_with')}: update {LIBRARY}"
         )
     return _validated(ModelConfig, json.dumps(content), path)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ...protocol import Size
+from ...protocol import Count
 
 ConventionName = Literal["official", "mmseg"]
 DecoderName = Literal["mask_transformer", "linear"]
@@ -59,16 +59,16 @@ class Architecture:
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
-    image_size: tuple[Size, Size]
-    patch_size: Size
-    width: Size
-    depth: Size
-    heads: Size
-    num_classes: Size
+    image_size: tuple[Count, Count]
+    patch_size: Count
+    width: Count
+    depth: Count
+    heads: Count
+    num_classes: Count
     decoder: DecoderName = "mask_transformer"
-    decoder_width: Size = 0
-    decoder_depth: Size = 2
-    decoder_heads: Size = 0
+    decoder_width: Count = 0
+    decoder_depth: Count = 2
+    decoder_heads: Count = 0
     mlp_ratio: Ratio = 4.0
     decoder_mlp_ratio: Ratio = 4.0
     class_token: bool = True
