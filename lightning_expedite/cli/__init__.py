@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "test": "evaluate a model on a labelled data set: mIoU, per-class scores, pixel counts of every image",
     "benchmark": "time models with a reducer against their baselines: latency, throughput, memory, FLOPs",
     "sweep": "test and benchmark every point of a grid of reducers and settings",
+    "search": "search for good settings of a reducer, then test and benchmark the best ones",
     "report": "compare any number of results: tables, Pareto fronts and one page",
     "recommend": "choose a setting for a goal, with a confidence; search for better ones",
     "predict": "write the label maps of a data set or of a folder of images",

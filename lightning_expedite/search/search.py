@@ -1,187 +1,382 @@
-"""A search for better settings of one reducer: first on a part of the images, then the best on all of them."""
+"""A search for good settings of one reducer: on a subset of the images first, then the finalists on all of them."""
 
-import importlib
-import inspect
 import json
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+import optuna
+import torch
+from filelock import FileLock
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from torch import Tensor
 
-from ..analysis.candidates import UNREDUCED
-from ..analysis.counts import ImageCounts
-from ..analysis.goals import Goal
-from ..analysis.recommend_options import SearchOptions
+from ..analysis.counts import mean_iou
+from ..benchmarking.costs import on_meta
+from ..benchmarking.flops import count_multiply_adds
+from ..benchmarking.sides import Precision, autocast, input_dtype
+from ..data.base import SegmentationDataModule
+from ..data.samples import Sample
 from ..errors import ConfigError, OutputError
+from ..evaluation import SegmenterModule
+from ..evaluation.differing import difference
+from ..evaluation.finite import require_finite
+from ..evaluation.inference import run_windows
+from ..evaluation.metrics import class_counts
 from ..reducers import EncoderShape, Reducer
 from ..reducers.spaces import SearchRange
-from .finalists import (
-    Finalist,
-    finalist,
-    run_point,
-    write_points,
-)
-from .folders import POINTS_FOLDER, SWEEP_FILE, PointFolder
-from .study import JOURNAL_FILE, Study, Tried, choose_finalists
-from .subset import SearchCLI, Subset
+from .grid import BASELINE, point_name
+from .points import POINTS_FOLDER, Point, find_reducer
+from .workers import LOCKS_FOLDER, SWEEP_FILE, Steps, is_locked, machine, open_study, run_points, say, try_lock
 
-SEARCH_FOLDER = "search"
+_REPEATS = 20  # settings suggested again in a row: there are no others
+_IMAGES_IN_MEMORY = 64
+_IMAGES_COUNTED = 4  # for the GFLOPs of a reducer whose shapes depend on the image
 
 
-def search(options: SearchOptions, goal: Goal | None, overwrite: bool) -> int:
-    """Search, test the finalists on all images and benchmark them.
+@dataclass(frozen=True)
+class SearchOptions:
+    """What to search.
+
+    Args:
+        reducer: Name or path of the reducer's class.
+        seconds: Time for trials, summed over all workers.
+        images: Images of the subset.
+        finalists: Settings that are tested on all images.
+        max_loss: Points of mIoU that a setting may lose on the subset; worse ones count as worse than all others.
+        seed: Of the sampler.
+    """
+
+    reducer: str
+    seconds: float = 600.0
+    images: int = 32
+    finalists: int = 5
+    max_loss: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting with its mIoU on the subset in percent, the loss against the baseline in points, and its GFLOPs."""
+
+    settings: dict[str, Any]
+    miou: float
+    loss: float
+    gflops: float
+
+
+def search(
+    options: SearchOptions,
+    output: Path,
+    subset: "Subset",
+    settings: Mapping[str, Mapping[str, Any]],
+    steps: Steps,
+    overwrite: bool,
+    console: Console,
+) -> int:
+    """Search, then run the baseline and the finalists as points of a sweep, together with other workers.
 
     Args:
         options: What to search.
-        goal: Where it limits the loss, the search looks for the cheapest settings that keep it on the subset.
-        overwrite: Whether an earlier search in the same folder is thrown away.
+        output: Folder of the study and the points.
+        subset: Where settings are tried.
+        settings: Settings of each step without a reducer, as results store them.
+        steps: What is done for the finalists.
+        overwrite: Whether another search in this folder is removed.
+        console: Where to show progress.
 
     Returns:
-        How many points failed.
+        The exit status of `run_points`.
 
     Raises:
-        ConfigError: The reducer declares nothing to search, or an option cannot be used.
-        OutputError: The folder has another search's or a sweep's results.
+        ConfigError: There is no such reducer, it declares no search space, or there was no time for a single setting.
+        OutputError: The folder belongs to another search or to a sweep.
     """
-    configs = [word for config in options.configs for word in ("--config", str(config))]
-    cli = SearchCLI([*configs, *options.words])
     kind = find_reducer(options.reducer)
-    require_own(options.output)
-    say("loading model and images")
-    subset = Subset(cli, options.images)
     shape = subset.model.architecture
-    space = search_space(kind, EncoderShape(shape.depth, shape.grid, shape.class_token))
-    settings = yaml.safe_load(cli.resolved_config())
+    space = kind.search_space(EncoderShape(shape.depth, shape.grid, shape.class_token))
     path = f"{kind.__module__}.{kind.__qualname__}"
-    if overwrite:
-        clear(options.output)
-    max_loss = None if goal is None else goal.max_loss
-    study = Study(
-        options.output / SEARCH_FOLDER,
-        space,
-        {"config": settings, "reducer": path, "images": list(subset.positions), "space": repr(space)},
-        options.seed,
-        max_loss,
-    )
-    say(f"searching {kind.__name__} on {len(subset.positions)} of {subset.total} images for {options.seconds:g} s")
-    run_study(study, subset, kind, options.seconds)
-    chosen = choose_finalists(study.tried, options.finalists, max_loss)
-    if not chosen:
-        raise ConfigError(f"--seconds {options.seconds:g} was not enough for one setting: give more, or fewer --images")
-    finalists = [finalist(path, one.settings) for one in chosen]
-    what = {"reducer": path, "images": len(subset.positions), "seconds": study.seconds, "settings": len(study.tried)}
-    write_points(options.output, finalists, settings, what)
-    say(f"{len(study.tried)} settings tried in {study.seconds:.0f} s; testing {len(finalists)} on all images")
-    return run_finalists(options, finalists, subset)
-
-
-def run_study(study: Study, subset: Subset, make: Callable[..., Reducer], seconds: float) -> None:
-    """Fill the time with trials; the unreduced model, with which all are compared, is scored first."""
-    start = time.perf_counter()
-    unreduced = subset.score(None)
-    assert unreduced is not None
-    loading = time.perf_counter() - start
-
-    def attempt(settings: dict[str, Any], end: float) -> Tried | None:
-        begin = time.perf_counter()
-        reducer = make(**settings)
-        counts = subset.score(reducer, end)
-        if counts is None:
-            return None
-        return tried_from(settings, counts, unreduced, subset.gflops(reducer), time.perf_counter() - begin)
-
-    study.run(attempt, seconds - loading, lambda tried: say(describe(tried)))
-
-
-def tried_from(
-    settings: dict[str, Any], counts: ImageCounts, unreduced: ImageCounts, gflops: float, seconds: float
-) -> Tried:
-    """Put together what a trial found."""
-    return Tried(settings, counts.miou, unreduced.miou - counts.miou, gflops, seconds)
-
-
-def run_finalists(options: SearchOptions, finalists: list[Finalist], subset: Subset) -> int:
-    """Test and benchmark the unreduced model and the finalists; gives how many failed."""
-    benchmark = list(options.benchmark_words)
-    for name, value in (("--device", subset.device.type), ("--precision", subset.precision)):
-        if not any(word.partition("=")[0] == name for word in benchmark):
-            benchmark += [name, value]
-    words: dict[str, list[str]] = {"test": [], "benchmark": benchmark}
-    failed = 0
-    for point in [Finalist(UNREDUCED, None), *finalists]:
-        failed += not run_point(PointFolder(options.output, point.name), words, say)
-    return failed
-
-
-def find_reducer(name: str) -> type[Reducer]:
-    """Find a reducer's class by its name, or its path where it is not the project's own.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    module, _, last = name.rpartition(".")
-    known = {kind.__name__: kind for kind in _subclasses(Reducer) if not inspect.isabstract(kind)}
-    found: Any = known.get(name)
-    if module:
-        try:
-            found = getattr(importlib.import_module(module), last)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"--reducer {name} cannot be imported: {error}") from error
-    if not (inspect.isclass(found) and issubclass(found, Reducer)) or inspect.isabstract(found):
-        raise ConfigError(f"--reducer {name} is no reducer; there are {', '.join(sorted(known))}")
-    return found
-
-
-def search_space(kind: type[Reducer], encoder: EncoderShape) -> Mapping[str, SearchRange]:
-    """Give what a reducer declares as worth searching.
-
-    Raises:
-        ConfigError: It declares nothing.
-    """
-    space = kind.search_space(encoder)
     if not space:
-        raise ConfigError(
-            f"--reducer {kind.__name__} declares no settings to search: add the class method search_space to "
-            f"{inspect.getsourcefile(kind)}"
-        )
-    return space
+        raise ConfigError(f"--reducer {path} declares no settings to search: add the class method search_space to it")
+    require_search(output)
+    inputs = {"config": settings["test"], "reducer": path, "images": list(subset.positions), "space": repr(space)}
+    study = Study(output, space, {**inputs, "max_loss": options.max_loss}, options.seed, overwrite)
+    say(console, f"searching {path} on {len(subset.positions)} of {subset.total} images for {options.seconds:g} s")
+    baseline = subset.miou(None)
+
+    def evaluate(setting: dict[str, Any], end: float) -> Tried | None:
+        reducer = kind(**setting)
+        with machine(output, alone=False, wait=lambda: None):
+            miou = subset.miou(reducer, end)
+            if miou is None or baseline is None:
+                return None
+            tried = Tried(setting, miou, baseline - miou, subset.gflops(reducer))
+        values = ", ".join(f"{name} {value}" for name, value in setting.items())
+        say(console, f"{values}: loses {tried.loss:.2f} points, {tried.gflops:.4g} GFLOPs")
+        return tried
+
+    study.run(evaluate, options.seconds)
+    tried = study.tried
+    finalists = choose_finalists(tried, options.finalists, options.max_loss)
+    if not finalists:
+        raise ConfigError(f"--seconds {options.seconds:g} was not enough for one setting: give more, or fewer --images")
+    say(console, f"{len(tried)} settings tried in {study.seconds:.0f} s; testing {len(finalists)} on all images")
+    points = {BASELINE: Point(output, BASELINE, None, settings), **earlier_points(output, settings)}
+    for finalist in finalists:
+        name = point_name(kind.__name__.lower(), finalist.settings)
+        points[name] = Point(output, name, {"class_path": path, "init_args": finalist.settings}, settings)
+    summary = {"reducer": path, "images": len(subset.positions), "seconds": study.seconds, "settings": len(tried)}
+    content = {"config": settings["test"], "grid": {"search": summary}}
+    return run_points(output, list(points.values()), steps, content, overwrite, console)
 
 
-def require_own(output: Path) -> None:
-    """Raise `OutputError` where a folder holds a sweep that is not of a search."""
+def require_search(output: Path) -> None:
+    """Raise `OutputError` for a folder with points that are not of a search."""
+    sweep = output / SWEEP_FILE
     try:
-        grid = json.loads((output / SWEEP_FILE).read_bytes()).get("grid")
-        foreign = not (isinstance(grid, dict) and "search" in grid)
-    except (OSError, ValueError, AttributeError):
-        foreign = (output / SWEEP_FILE).exists() or (output / POINTS_FOLDER).exists()
-    if foreign and not (output / SEARCH_FOLDER / JOURNAL_FILE).exists():
+        is_search = "search" in json.loads(sweep.read_bytes())["grid"]
+    except (OSError, ValueError, KeyError, TypeError):
+        is_search = not sweep.exists() and not (output / POINTS_FOLDER).exists()
+    if not is_search:
         raise OutputError(f"{output} holds results of a sweep, not of a search: give another --output")
 
 
-def clear(output: Path) -> None:
-    """Throw an earlier search of a folder away, where there is one."""
-    if (output / SEARCH_FOLDER / JOURNAL_FILE).exists():
-        for folder in (output / SEARCH_FOLDER, output / POINTS_FOLDER):
-            shutil.rmtree(folder, ignore_errors=True)
-        (output / SWEEP_FILE).unlink(missing_ok=True)
+def earlier_points(output: Path, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Point]:
+    """Return the points of the folder's ``sweep.json``: finalists of a shorter search keep their results."""
+    if not (output / SWEEP_FILE).exists():
+        return {}
+    points = json.loads((output / SWEEP_FILE).read_bytes())["points"]
+    return {point["name"]: Point(output, point["name"], point["reducer"], settings) for point in points}
 
 
-def describe(tried: Tried) -> str:
-    """Say what a trial found."""
-    settings = ", ".join(f"{key} {value}" for key, value in tried.settings.items())
-    return f"{settings}: loses {tried.loss:.2f} points, {tried.gflops:.4g} GFLOPs"
+class Study:
+    """The trials of a search, with mIoU and GFLOPs as objectives, shared by its workers.
+
+    Args:
+        output: The search's folder.
+        space: The settings to vary.
+        inputs: What the trials depend on.
+        seed: Of the sampler.
+        overwrite: Whether a search with other inputs is removed, with its points.
+
+    Raises:
+        OutputError: The folder has a search with other inputs, or its study is damaged.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        space: Mapping[str, SearchRange],
+        inputs: Mapping[str, Any],
+        seed: int = 0,
+        overwrite: bool = False,
+    ) -> None:
+        self._output, self._space, self._seed = output, space, seed
+        self._max_loss = inputs.get("max_loss")
+        self._study, storage = open_study(output, "search", ["maximize", "minimize"])
+        self._lock = FileLock(output / LOCKS_FOLDER / "study.lock")
+        wanted = json.loads(json.dumps(inputs, default=str))
+        with self._lock:
+            changed = difference(self._study.user_attrs.get("inputs", wanted), wanted)
+            if changed and (not overwrite or self._lost_trials() != self._trials(TrialState.RUNNING)):
+                raise OutputError(
+                    f"{output} has a search with other settings ({changed}): give another --output, or --overwrite "
+                    "once no worker uses it"
+                )
+            if changed:
+                optuna.delete_study(study_name="search", storage=storage)
+                self._study, _ = open_study(output, "search", ["maximize", "minimize"])
+                shutil.rmtree(output / POINTS_FOLDER, ignore_errors=True)
+                (output / SWEEP_FILE).unlink(missing_ok=True)
+            self._study.set_user_attr("inputs", wanted)
+
+    @property
+    def tried(self) -> list[Tried]:
+        """The settings that were tried, each once."""
+        found = [Tried(**trial.user_attrs["tried"]) for trial in self._trials(TrialState.COMPLETE)]
+        return list({json.dumps(tried.settings): tried for tried in found}.values())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all trials, summed over workers."""
+        return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._study.get_trials(deepcopy=False))
+
+    def run(self, evaluate: Callable[[dict[str, Any], float], Tried | None], budget: float) -> None:
+        """Try settings until the budget is spent or there are no others, and wait for the trials of other workers.
+
+        Args:
+            evaluate: Tries a setting until a time of ``time.perf_counter``; returns ``None`` if that was too short.
+            budget: Seconds of all trials together, also of other workers and earlier starts.
+        """
+        repeats = 0
+        while (left := budget - self.seconds) > 0 and repeats < _REPEATS:
+            known = {json.dumps(tried.settings): tried for tried in self.tried}
+            with self._lock:
+                trial = self._study.ask()
+                lock = try_lock(self._output, f"trial_{trial.number}")
+            assert lock is not None
+            # Seeded by its number, a trial does not depend on interruptions, and workers do not repeat each other.
+            self._study.sampler = optuna.samplers.TPESampler(seed=self._seed + trial.number)
+            settings = {name: values.suggest(trial, name) for name, values in self._space.items()}
+            settings = json.loads(json.dumps(settings))  # as the study returns them
+            start, tried = time.perf_counter(), known.get(json.dumps(settings))
+            repeats = 0 if tried is None else repeats + 1
+            try:
+                if tried is None:
+                    tried = evaluate(settings, start + left)
+            finally:
+                self._tell(trial, tried, time.perf_counter() - start)
+                lock.release()
+                Path(lock.lock_file).unlink()
+        self._wait()
+
+    def _tell(self, trial: optuna.Trial, tried: Tried | None, seconds: float) -> None:
+        trial.set_user_attr("seconds", seconds)
+        if tried is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        trial.set_user_attr("tried", asdict(tried))
+        if self._max_loss is not None:
+            trial.set_constraint("loss", tried.loss - self._max_loss)
+        self._study.tell(trial, [tried.miou, tried.gflops])
+
+    def _wait(self) -> None:
+        """Wait for the trials of other workers; those of killed ones have failed."""
+        while self._trials(TrialState.RUNNING):
+            with self._lock:
+                for trial in self._lost_trials():
+                    self._study.tell(trial.number, state=TrialState.FAIL)
+            time.sleep(1)
+
+    def _lost_trials(self) -> list[FrozenTrial]:
+        """Return the running trials whose worker was killed."""
+        running = self._trials(TrialState.RUNNING)
+        return [trial for trial in running if not is_locked(self._output, f"trial_{trial.number}")]
+
+    def _trials(self, state: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(state,))
 
 
-def say(text: str) -> None:
-    """Tell the user what is being done."""
-    print(text, file=sys.stderr, flush=True)
+def choose_finalists(tried: Sequence[Tried], count: int, max_loss: float | None) -> list[Tried]:
+    """Choose settings of the Pareto front for a test on all images.
+
+    With a limit of the loss, these are the cheapest that keep it on the subset, and the next one beyond it, as the
+    subset is not the data set. Without, they are spread over the front from its cheapest to its best.
+    """
+    front: list[Tried] = []
+    for candidate in sorted(tried, key=lambda tried: (tried.gflops, -tried.miou)):
+        if not front or candidate.miou > front[-1].miou:
+            front.append(candidate)
+    if max_loss is None:
+        last = max(count - 1, 1)
+        places = {round(number * (len(front) - 1) / last) for number in range(min(count, len(front)))}
+        return [front[place] for place in sorted(places)]
+    within = [candidate for candidate in front if candidate.loss <= max_loss]
+    beyond = [candidate for candidate in front if candidate.loss > max_loss][::-1]  # the nearest first
+    chosen = within[: max(count - 1, 1)] if beyond else within[:count]
+    return chosen + beyond[: count - len(chosen)]
 
 
-def _subclasses(kind: Any) -> Iterator[type[Reducer]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from _subclasses(below)
+class Subset:
+    """A model, and images spread evenly over a data set on which it is scored with one reducer after another.
+
+    Args:
+        module: Checkpoint and windows.
+        data: The data set.
+        images: Number of images; at most all are taken.
+        device: Where to compute.
+        precision: As Lightning names it.
+
+    Raises:
+        ConfigError: The numbers of classes of model and data differ.
+        DataError: The data set is missing or damaged.
+        CheckpointError: The weights are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        module: SegmenterModule,
+        data: SegmentationDataModule,
+        images: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        data.protocol = module.protocol
+        self._dataset = data.open_dataset()
+        self.total = len(self._dataset)
+        self.positions = spread(self.total, images)
+        self.device, self.precision = device, precision
+        self.model = module.model = module.load_model()
+        module.check_classes(data)
+        self._windows = replace(module.build_sliding_window(self.model), forward=run_windows)
+        self._meta_model = on_meta(self.model)
+        self.model.to(device, input_dtype(precision))
+        self._samples: dict[int, Sample] = {}
+
+    def miou(self, reducer: Reducer | None, end: float = float("inf")) -> float | None:
+        """Return the mIoU in percent with a reducer, ``None`` if the time is over before the last image.
+
+        Args:
+            reducer: The token reducer; ``None`` for the baseline.
+            end: When to give up, as a time of ``time.perf_counter``.
+
+        Raises:
+            ReducerError: The reducer cannot be applied to the model.
+            NumericalError: Logits are NaN or infinite.
+        """
+        self.model.reducer = reducer
+        counts = np.zeros((3, self.model.num_classes), np.int64)
+        for position in self.positions:
+            if time.perf_counter() >= end:
+                return None
+            counts += self._count(self._read(position))
+        intersection, prediction, target = counts
+        return float(mean_iou(intersection, prediction + target - intersection))
+
+    def gflops(self, reducer: Reducer | None) -> float:
+        """Return the GFLOPs of one window in the published convention, the mean of some if they depend on the image."""
+        if reducer is None or not reducer.shapes_depend_on_content:
+            self._meta_model.reducer = reducer
+            side = self._windows.window
+            return count_multiply_adds(self._meta_model, torch.empty(1, 3, side, side, device="meta")) / 1e9
+        self.model.reducer = reducer
+        with autocast(self.precision, self.device):
+            return float(np.mean([count_multiply_adds(self.model, window) for window in self._some_windows()])) / 1e9
+
+    def _some_windows(self) -> Iterator[Tensor]:
+        """Return the middle windows ``(1, 3, h, w)`` of some images."""
+        for position in self.positions[:: max(len(self.positions) // _IMAGES_COUNTED, 1)]:
+            windows = self._windows.crops(self._to_device(self._read(position)["views"][0]["image"]))
+            yield windows[len(windows) // 2][None]
+
+    def _count(self, sample: Sample) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Predict an image and return its pixel counts ``(3, K)``: intersection, prediction and target."""
+        views = [(self._to_device(view["image"]), view["mirrored"]) for view in sample["views"]]
+        assert sample["label"] is not None
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            prediction = self._windows.predict(self.model, views, (sample["size"][0], sample["size"][1]))
+            require_finite(prediction.finite, self.model, sample["name"])
+            target = sample["label"].to(prediction.labels.device)
+            return class_counts(prediction.labels[None], target[None], self.model.num_classes)[0].numpy()
+
+    def _to_device(self, image: Tensor) -> Tensor:
+        return image.to(self.device, input_dtype(self.precision))
+
+    def _read(self, position: int) -> Sample:
+        if position not in self._samples:
+            sample: Sample = self._dataset[position]
+            if len(self._samples) == _IMAGES_IN_MEMORY:
+                return sample
+            self._samples[position] = sample
+        return self._samples[position]
+
+
+def spread(total: int, count: int) -> Sequence[int]:
+    """Return ``count`` positions spread evenly over ``total``, or all if there are not more."""
+    count = min(count, total)
+    return [(2 * number + 1) * total // (2 * count) for number in range(count)]
