@@ -18,9 +18,8 @@ from tiny import tiny_model
 from lightning_expedite.benchmarking.tables import benchmark_table
 from lightning_expedite.evaluation.run_logger import markdown_table
 from lightning_expedite.evaluation.tables import class_table, literal, summary_table
-from lightning_expedite.search.folders import PointFolder
-from lightning_expedite.search.progress import SweepProgress
-from lightning_expedite.search.summary import sweep_table
+from lightning_expedite.search.points import Point, sweep_table
+from lightning_expedite.search.workers import say
 from lightning_expedite.text import visible
 
 pytestmark = pytest.mark.promise("escaped")
@@ -67,13 +66,11 @@ def test_hostile_benchmarks():
 
 def test_hostile_points_of_a_sweep(tmp_path):
     names = [text.replace("/", "|").replace("\x00", "") for text in ALL]
-    folders = [PointFolder(tmp_path, name) for name in names]
-    assert holds(shown(sweep_table(folders, ("test",))), names)
+    points = [Point(tmp_path, name, None, {}) for name in names]
+    assert holds(shown(sweep_table(points, ("test",))), names)
     stream = io.StringIO()
-    with SweepProgress(Console(file=stream, width=400, force_terminal=False), len(names), 0, ["test"]) as progress:
-        for name in names:
-            progress.begin(name, "test")
-            progress.say(name)
+    for name in names:
+        say(Console(file=stream, width=400, force_terminal=False), name)
     assert holds(stream.getvalue(), names)
 
 

@@ -1,22 +1,32 @@
-"""Grids, shards and the options of sweeps: all that needs no torch."""
+"""Grids: their points, names and mistakes, and the reducers that they stand for."""
 
-import itertools
+import json
 import re
 import string
+from functools import reduce
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_expedite.errors import ConfigError
-from lightning_expedite.evaluation.resume import difference
+from lightning_expedite.cli.settings import EvaluationCLI, with_bases
+from lightning_expedite.cli.sweep import resolved
+from lightning_expedite.errors import ConfigError, ReducerError
+from lightning_expedite.reducers import EncoderShape
 from lightning_expedite.search.grid import point_name, read_grid
-from lightning_expedite.search.progress import Estimate
-from lightning_expedite.search.sharding import Shard, read_shard
-from lightning_expedite.search.sweep_options import read_options, split_words
+from lightning_expedite.search.points import Point, require_different, resolve_reducer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+CONFIGS = Path(__file__).parents[1] / "configs"
+GRIDS = {
+    "published": EncoderShape(24, (40, 40)),
+    "published_city": EncoderShape(24, (48, 48)),
+    "published_pcontext": EncoderShape(24, (30, 30)),
+    "demo": EncoderShape(12, (16, 16)),
+    "camvid": EncoderShape(10, (16, 16)),
+}
 
 
 @pytest.fixture
@@ -38,7 +48,7 @@ def test_an_entry_stands_for_the_product_of_its_grid_and_its_points(read):
         "grid": {"location": [4, 6], "clusters": [[8, 8], [10, 12]]},
         "points": [{"location": 2, "clusters": 9}],
     }
-    points = read([entry, {"class_path": "my.own.Pooling"}]).points
+    points = read([entry, {"class_path": "one.Pooling"}, {"class_path": "two.Pooling", "name": "pooling2"}]).points
     assert [point.name for point in points] == [
         "none",
         "tokenclustering_iterations3_location4_clusters8x8",
@@ -47,13 +57,14 @@ def test_an_entry_stands_for_the_product_of_its_grid_and_its_points(read):
         "tokenclustering_iterations3_location6_clusters10x12",
         "tokenclustering_iterations3_location2_clusters9",
         "pooling",
+        "pooling2",
     ]
     assert points[0].reducer is None
     assert points[2].reducer == {
         "class_path": "TokenClustering",
         "init_args": {"iterations": 3, "location": 4, "clusters": [10, 12]},
     }
-    assert points[-1].reducer == {"class_path": "my.own.Pooling", "init_args": {}}
+    assert points[-1].reducer == {"class_path": "two.Pooling", "init_args": {}}
 
 
 @pytest.mark.parametrize(
@@ -64,12 +75,10 @@ def test_an_entry_stands_for_the_product_of_its_grid_and_its_points(read):
         ({"fuse": True, "seed": None}, "tome_fusetrue_seednull"),
         ({"file": "../a b/c"}, "tome_file..-a-b-c"),
         ({"rate": 1e-05}, "tome_rate1e-05"),
-        ({"shift": -2}, "tome_shift-2"),
     ],
 )
-def test_names_tell_the_settings_and_can_be_file_names(settings, name):
+def test_names_hold_the_settings(settings, name):
     assert point_name("tome", settings) == name
-    assert NAME.fullmatch(name)
 
 
 VALUES = (
@@ -99,26 +108,29 @@ def test_long_settings_that_begin_alike_have_names_of_their_own():
         ("- [", ("cannot be read",)),
         ("a: 1", ("must be a list of entries",)),
         ("", ("must be a list of entries",)),
-        (["ToMe"], ("entry 1", "'ToMe' must be a mapping")),
-        ([{"class": "ToMe"}], ("entry 1", "class is no key of an entry")),
-        ([{"grid": {"ratio": [0.1]}}], ("entry 1", "class_path must name")),
-        ([{"class_path": "ACT"}, {"class_path": "ToMe", "grid": {"ratio": 0.1}}], ("entry 2 (ToMe)", "grid.ratio")),
-        ([{"class_path": "ToMe", "grid": {"ratio": []}}], ("entry 1 (ToMe)", "grid.ratio", "at least one")),
-        ([{"class_path": "ToMe", "grid": {}}], ("entry 1 (ToMe)", "grid is empty")),
-        ([{"class_path": "ToMe", "grid": [1]}], ("entry 1 (ToMe)", "grid must be a mapping")),
-        ([{"class_path": "ToMe", "init_args": [1]}], ("entry 1 (ToMe)", "init_args must be a mapping")),
-        ([{"class_path": "ToMe", "points": {"ratio": 1}}], ("entry 1 (ToMe)", "points must be a list")),
-        ([{"class_path": "ToMe", "points": [3]}], ("entry 1 (ToMe)", "points, number 1")),
+        (["ToMe"], ("entry 1", "'ToMe'")),
+        ([{"class": "ToMe"}], ("entry 1", "class")),
+        ([{"class_path": "ToMe", "ratios": 1}], ("entry 1 (ToMe)", "unknown key ratios")),
+        ([{"grid": {"ratio": [0.1]}}], ("entry 1", "class_path")),
+        ([{"class_path": 3}], ("entry 1", "class_path is 3")),
+        ([{"class_path": "ACT"}, {"class_path": "ToMe", "grid": {"ratio": 0.1}}], ("entry 2 (ToMe)", "ratio is 0.1")),
+        ([{"class_path": "ToMe", "grid": {"ratio": []}}], ("entry 1 (ToMe)", "grid.ratio", "at least 1")),
+        ([{"class_path": "ToMe", "grid": {}}], ("entry 1 (ToMe)", "grid is {}", "at least 1")),
+        ([{"class_path": "ToMe", "grid": [1]}], ("entry 1 (ToMe)", "grid is [1]", "dictionary")),
+        ([{"class_path": "ToMe", "init_args": [1]}], ("entry 1 (ToMe)", "init_args is [1]", "dictionary")),
+        ([{"class_path": "ToMe", "points": {"ratio": 1}}], ("entry 1 (ToMe)", "points is {'ratio': 1}", "list")),
+        ([{"class_path": "ToMe", "points": [3]}], ("entry 1 (ToMe)", "points.0 is 3")),
         (
             [{"class_path": "ToMe", "init_args": {"ratio": 0.1}, "grid": {"ratio": [0.1]}}],
-            ("entry 1 (ToMe)", "ratio stands in both init_args and grid"),
+            ("entry 1 (ToMe)", "ratio is in init_args and again in grid or points"),
         ),
         ([{"class_path": "ToMe", "name": "a/b"}], ("entry 1 (ToMe)", "name is 'a/b'")),
+        ([{"class_path": "ToMe", "grid": {f"a{n}": list(range(10)) for n in range(9)}}], ("1,000,000,000 points",)),
         (
             [{"class_path": "ToMe", "grid": {"ratio": [0.1]}}, {"class_path": "ToMe", "init_args": {"ratio": 0.1}}],
-            ("entry 2 (ToMe) has the point tome_ratio0.1, which entry 1 (ToMe) has already",),
+            ("entry 2 (ToMe) and entry 1 (ToMe) both have a point tome_ratio0.1",),
         ),
-        ([{"class_path": "ToMe", "name": "None"}], ("None, which the unreduced model has already",)),
+        ([{"class_path": "ToMe", "name": "None"}], ("the baseline both have a point None",)),
     ],
 )
 def test_mistakes_in_a_grid_are_named(read, tmp_path, content, parts):
@@ -131,84 +143,80 @@ def test_mistakes_in_a_grid_are_named(read, tmp_path, content, parts):
         assert part in message
 
 
-def test_classes_of_one_name_are_told_apart_by_a_name_of_the_entry(read):
-    entries = [{"class_path": "one.Pooling"}, {"class_path": "two.Pooling", "name": "pooling2"}]
-    assert [point.name for point in read(entries).points] == ["none", "pooling", "pooling2"]
+def test_points_with_the_same_settings_are_refused():
+    points = [Point(Path(), name, {"class_path": "ToMe", "init_args": {}}, {}) for name in ("tome", "again")]
+    with pytest.raises(ConfigError, match=r"--grid a\.yaml: again has the same settings as tome"):
+        require_different(points, "a.yaml")
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(), unique=True), st.integers(1, 60))
-def test_every_item_is_in_one_shard(items, count):
-    parts = [Shard(number, count).take(items) for number in range(1, count + 1)]
-    assert sorted(itertools.chain(*parts)) == sorted(items)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+def merged(base, config):
+    both = {**base, **config}
+    for key in base.keys() & config.keys():
+        if isinstance(base[key], dict) and isinstance(config[key], dict):
+            both[key] = merged(base[key], config[key])
+    return both
 
 
-def test_shards_are_read():
-    assert read_shard("2/4") == Shard(2, 4)
-    for text in ("0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/2/3", ""):
-        with pytest.raises(ConfigError, match="--shard"):
-            read_shard(text)
+def reducer_of(config):
+    files = [yaml.safe_load(file.read_text()) for file in with_bases(config)]
+    return reduce(merged, files)["model"]["reducer"]
 
 
-def test_options_go_to_the_steps_that_they_are_for():
-    words = ["--data.count", "2", "--benchmark.seconds", "3", "--trainer.callbacks+=X", "--benchmark.precision=16-true"]
-    assert split_words([*words, "--model.window", "64", "--data", "Demo", "--seed_everything=4"]) == (
-        [
-            "--data.count",
-            "2",
-            "--trainer.callbacks+=X",
-            "--model.window",
-            "64",
-            "--data",
-            "Demo",
-            "--seed_everything=4",
-        ],
-        ["--seconds", "3", "--precision=16-true"],
-    )
+def grid_reducers(name):
+    points = read_grid(CONFIGS / "grids" / f"{name}.yaml").points
+    return [resolve_reducer(point.reducer, GRIDS[name]) for point in points if point.reducer]
 
 
 @pytest.mark.parametrize(
-    ("word", "part"),
+    ("grid", "data_set"), [("published", "ade"), ("published_city", "city"), ("published_pcontext", "pcontext")]
+)
+def test_a_grid_of_published_rows_has_exactly_the_reducers_of_their_configs(grid, data_set):
+    found = [json.dumps(reducer, sort_keys=True) for reducer in grid_reducers(grid)]
+    files = [path for path in CONFIGS.glob(f"{data_set}_*.yaml") if path.stem != f"{data_set}_none"]
+    wanted = [json.dumps(resolve_reducer(reducer_of(path), GRIDS[grid]), sort_keys=True) for path in files]
+    assert len(files) == 12
+    assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("name", ["demo", "camvid"])
+def test_grids_of_the_small_models_have_enough_points_of_every_method(name):
+    methods = [reducer["class_path"].rpartition(".")[2] for reducer in grid_reducers(name)]
+    assert len(methods) + 1 == 23
+    assert all(methods.count(method) >= 4 for method in ("TokenClustering", "EViT", "ToMe", "ACT"))
+
+
+def test_there_is_a_test_for_every_grid():
+    assert {path.stem for path in (CONFIGS / "grids").glob("*.yaml")} == set(GRIDS)
+
+
+@pytest.mark.parametrize("method", ["ours", "evit", "tome", "act"])
+def test_reducers_resolve_as_on_the_command_line(method):
+    config = CONFIGS / f"demo_{method}.yaml"
+    expected = resolved(EvaluationCLI(["--config", str(config), "--trainer.accelerator", "cpu"]))["model"]["reducer"]
+    spec = reducer_of(config)
+    full = {**spec, "class_path": expected["class_path"]}
+    assert resolve_reducer(spec, GRIDS["demo"]) == resolve_reducer(full, GRIDS["demo"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "parts"),
     [
-        ("--datas.count", "--datas.count is no option of sweep"),
-        ("--benchmark", "--benchmark is no option of sweep"),
-        ("--benchmark.output", "--benchmark.output is no option"),
-        ("--benchmark.data.root", "--benchmark.data.root is no option"),
-        ("--seconds=3", "--seconds is no option"),
-        ("--model.reducer=ToMe", "the grid gives the reducers"),
-        ("--model.reducer.ratio", "the grid gives the reducers"),
-        ("surplus", "'surplus' belongs to no option"),
+        (("Tome", {}), ConfigError, ("'Tome' is not a reducer: choose ACT, ", "EViT", "TokenClustering")),
+        (("no.such.Thing", {}), ConfigError, ("'no.such.Thing' cannot be imported",)),
+        (("pathlib.Path", {}), ConfigError, ("'pathlib.Path' is not a reducer",)),
+        (("lightning_expedite.reducers.Reducer", {}), ConfigError, ("Reducer' is not a reducer",)),
+        (("ToMe", {"ratio": 0.2, "share": 0.1}), ConfigError, ("ToMe: ", "'share'", "ratio")),
+        (("TokenClustering", {"location": 4}), ConfigError, ("TokenClustering: ", "'clusters'")),
+        (("ToMe", {"ratio": "much"}), ConfigError, ("ratio: ", "much")),
+        (("ToMe", {"ratio": 1.5}), ReducerError, ("ratio=1.5",)),
+        (("TokenClustering", {"location": 13, "clusters": 8}), ReducerError, ("location 13", "1 to 12")),
+        (("TokenClustering", {"location": 3, "clusters": [17, 8]}), ReducerError, ("clusters=(17, 8)", "(16, 16)")),
     ],
 )
-def test_options_that_are_not_handed_on_are_named(word, part):
-    with pytest.raises(ConfigError, match=re.escape(part)):
-        split_words([word])
-
-
-def test_options_have_defaults_and_a_place_of_the_data(monkeypatch):
-    options = read_options(["--config", "a/b.yaml", "--grid", "g.yaml", "--data.root", "here", "--data.count", "3"])
-    assert (str(options.output), options.steps) == ("runs/sweep_b", ("test", "benchmark"))
-    assert options.place_words == ["--data.root", "here"]
-    with pytest.raises(ConfigError, match="--steps has 'tests'"):
-        read_options(["--config", "a", "--grid", "g", "--steps", "tests"])
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="not by torchrun"):
-        read_options(["--config", "a", "--grid", "g"])
-
-
-def test_the_first_difference_of_settings_is_named():
-    settings = {"data": {"count": 2, "root": "a"}, "model": {"window": None}}
-    assert difference(settings, settings) is None
-    assert difference(settings, {"data": {"count": 4, "root": "b"}, "model": {}}) == "data.count 2 instead of 4"
-    assert difference({**settings, "more": 1}, settings) == "more 1 instead of null"
-
-
-def test_time_left_follows_from_the_steps_that_ended():
-    estimate = Estimate()
-    assert estimate.left({"test": 1}) is None
-    for seconds in (2, 4):
-        estimate.add("test", seconds)
-    assert estimate.left({"test": 5, "benchmark": 1}) is None
-    estimate.add("benchmark", 10)
-    assert estimate.left({"test": 5, "benchmark": 1}) == 25
+def test_reducers_that_cannot_be_used_are_named(spec, error, parts):
+    with pytest.raises(error) as caught:
+        resolve_reducer({"class_path": spec[0], "init_args": spec[1]}, GRIDS["demo"])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message

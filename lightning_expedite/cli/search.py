@@ -83,7 +83,7 @@ def search(request: Request) -> int:
     require_one_process("search")
 
     # Only here: importing torch takes seconds.
-    from ..benchmarking.sides import Precision
+    from ..benchmarking.variants import Precision
     from ..search import search as searching
 
     steps, settings, cli = prepare_steps(request.configs, request.passed_on, STEPS)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..analysis.counts import mean_iou
 from ..benchmarking.costs import on_meta
 from ..benchmarking.flops import count_multiply_adds
-from ..benchmarking.sides import Precision, autocast, input_dtype
+from ..benchmarking.variants import Precision, autocast, input_dtype
 from ..data.base import SegmentationDataModule
 from ..data.samples import Sample
 from ..errors import ConfigError, OutputError
