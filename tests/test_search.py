@@ -242,7 +242,7 @@ def test_a_search_leaves_what_a_sweep_leaves(run, fails, config, steps_here):  #
     command = ("recommend", "--search")  # the former name, with the answer in the same call
     status, printed, err = run(*words_of(config, "--seconds", 2, "--max_loss", 90, "--json", "a.json", command=command))
     assert (status, steps_here) == (0, [])
-    assert "deprecated: use the command search" in err
+    assert "deprecated: use search" in err
     assert "recommended: " in printed
     assert json.loads(Path("a.json").read_text())["settings_compared"] == len(names) - 1
     message = fails(*words_of(config, "--max_loss", 90, "--images", 3))
@@ -276,5 +276,5 @@ def test_a_sweeps_folder_is_refused(fails, config, tmp_path, steps_here):  # noq
 
 
 def test_a_search_needs_a_config_and_a_reducer(fails, config):
-    assert "needs --config" in fails("search", "--reducer", "ToMe")
-    assert "needs --reducer" in fails("search", "--config", config)
+    for words in (("--reducer", "ToMe"), ("--config", config)):
+        assert "search needs --config, a config without a reducer, and --reducer" in fails("search", *words)

@@ -41,7 +41,7 @@ def test_a_sweep_leaves_a_test_and_a_benchmark_of_every_point(run, ran, tmp_path
     assert (status, ran) == (0, ALL_STEPS)
     out = tmp_path / "out"
     assert "tome_ratio0.2: test took" in printed
-    assert "python -m lightning_expedite recommend out --max_loss 0.5" in printed
+    assert "lightning-expedite recommend out --max_loss 0.5" in printed
     content = json.loads((out / "sweep.json").read_text())
     assert content["kind"] == "sweep"
     assert content["grid"]["entries"] == [TOME]

@@ -1,6 +1,5 @@
 """``sweep``: test and benchmark a model with every point of a grid of reducers and settings."""
 
-import argparse
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from ..errors import ConfigError, ExpediteError, fail
 from ..search.grid import read_grid
-from .usage_parser import UsageParser
+from .parser import Parser
 
 if TYPE_CHECKING:
     from ..reducers import EncoderShape
@@ -29,18 +28,14 @@ _SHARED = ("data", "model", "trainer", "seed_everything")
 _NOT_OF_BENCHMARK = ("config", "base", "output", "overwrite", *_SHARED)
 
 DESCRIPTION = """\
-Tests and benchmarks a model with every point of a grid of reducers and settings, and without a reducer.
+Test and benchmark a model with every point of a grid of reducers and settings, and without a reducer.
 
 The same command resumes an interrupted sweep, and tries failed points again. Started several times, on one machine or
-on several with a common folder, it makes as many workers, which share the points. Further options are passed on:
-  --data.*, --model.*, --seed_everything   to test and benchmark
-  --trainer.*                              to test
-  --benchmark.*                            to benchmark, e.g. --benchmark.seconds 10 as its --seconds 10
-`test --help` and `benchmark --help` list them.
-"""
-EPILOG = """\
-example:
-  python -m lightning_expedite sweep --config configs/demo_none.yaml --grid configs/grids/demo.yaml --data.count 8
+on several with a common folder, it makes as many workers, which share the points. Options that begin with --data,
+--model and --seed_everything are passed on to test and benchmark, those with --trainer to test, and those with
+--benchmark to benchmark (--benchmark.seconds 10 as its --seconds 10). Example:
+
+    lightning-expedite sweep --config configs/demo_none.yaml --grid configs/grids/demo.yaml --data.count 8
 """
 
 
@@ -81,8 +76,10 @@ def sweep(arguments: Sequence[str]) -> int:
         ExpediteError: An option or the grid cannot be used, or the folder has results with other settings.
     """
     own, passed_on = split_options(arguments, "sweep")
-    given = _parser().parse_args(own)
+    given = make_parser().parse_args(own)
     require_one_process("sweep")
+    if not given.config or not given.grid:
+        raise ConfigError("sweep needs --config, a config without a reducer, and --grid, a file with the points")
     if given.shard is not None:
         if not re.fullmatch(r"[1-9]\d*/[1-9]\d*", given.shard):
             raise ConfigError(f"--shard is {given.shard!r}: it must be I/N, such as 2/4")
@@ -91,7 +88,7 @@ def sweep(arguments: Sequence[str]) -> int:
     if unknown := [name for name in names if name not in STEPS]:
         raise ConfigError(f"--steps has {unknown[0]!r}: the steps are {', '.join(STEPS)}")
     grid = read_grid(given.grid)
-    output = given.output or Path("runs") / f"sweep_{given.config[-1].stem}"
+    output = given.output or Path("runs") / f"sweep_{Path(given.config[-1]).stem}"
 
     # Only here: importing torch takes seconds.
     from ..search.points import Point, require_different, resolve_reducer
@@ -107,7 +104,7 @@ def sweep(arguments: Sequence[str]) -> int:
             raise type(error)(f"--grid {grid.path}: {point.origin}: {error}") from error
         points.append(Point(output, point.name, reducer, settings))
     require_different(points, str(grid.path))
-    content = {"config": list(map(str, given.config)), "grid": {"file": str(grid.path), "entries": grid.entries}}
+    content = {"config": given.config, "grid": {"file": str(grid.path), "entries": grid.entries}}
     return run_points(output, points, steps, content, given.overwrite, Console())
 
 
@@ -148,7 +145,7 @@ def require_one_process(command: str) -> None:
 
 
 def prepare_steps(
-    configs: Sequence[Path], passed_on: PassedOn, names: Sequence[str]
+    configs: Sequence[str], passed_on: PassedOn, names: Sequence[str]
 ) -> "tuple[Steps, dict[str, dict[str, Any]], ScoringCLI]":
     """Check the options of the steps, and start the server of their processes.
 
@@ -169,7 +166,7 @@ def prepare_steps(
     from .benchmark_options import BenchmarkCLI, read_options
     from .test import ScoringCLI
 
-    words = [word for config in configs for word in ("--config", str(config))] + passed_on.shared
+    words = [word for config in configs for word in ("--config", config)] + passed_on.shared
     cli = ScoringCLI(words)
     if cli.config.model.reducer is not None:
         raise ConfigError(f"config {configs[-1]} has a reducer: take one without model.reducer, e.g. demo_none.yaml")
@@ -202,19 +199,14 @@ def encoder_of(cli: "ScoringCLI") -> "EncoderShape":
     return EncoderShape(shape.depth, shape.grid, shape.class_token)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = UsageParser(
-        prog="python -m lightning_expedite sweep",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser() -> Parser:
+    """Return the parser of the command's own options."""
+    parser = Parser("sweep", DESCRIPTION)
     add = parser.add_argument
-    add("--config", "-c", type=Path, action="append", required=True, help="config without a reducer; may be repeated")
-    add("--grid", type=Path, required=True, help="YAML file with reducers and settings, as in configs/grids")
+    add("--config", "-c", type=str, metavar="FILE", action="append", help="config without a reducer; may be repeated")
+    add("--grid", type=Path, help="YAML file with reducers and settings, as in configs/grids")
     add("--output", type=Path, help="folder for all results (runs/sweep_<config name>)")
     add("--steps", default=",".join(STEPS), help="what to do for each point: test, benchmark or test,benchmark")
-    add("--shard", metavar="I/N", help=argparse.SUPPRESS)
+    add("--shard", metavar="I/N", help="deprecated, without effect: workers share the points by themselves")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     return parser

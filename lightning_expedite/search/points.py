@@ -13,10 +13,9 @@ import jsonargparse
 import yaml
 from rich.table import Table
 
-from ..analysis.runs import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE
 from ..errors import ConfigError, OutputError
 from ..evaluation.tables import literal
-from ..files import write_atomically
+from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE, write_atomically
 from ..reducers import EncoderShape, Reducer
 
 POINTS_FOLDER, LOG_FILE = "points", "log.txt"
@@ -194,7 +193,9 @@ def resolve_reducer(spec: Mapping[str, Any], encoder: EncoderShape) -> dict[str,
         raise ConfigError(f"{setting or kind.__name__}: {reason}") from error
     parser.instantiate(config).reducer.check(encoder)
     content: dict[str, Any] = json.loads(json.dumps(config.reducer.as_dict(), default=str))
-    return {"class_path": content["class_path"], "init_args": content.get("init_args", {})}
+    # jsonargparse prefers the shorter path of a name that the package exports; results have the other one.
+    full = re.sub(r"^lightning_expedite\.(?=[A-Z])", "lightning_expedite.reducers.", content["class_path"])
+    return {"class_path": full, "init_args": content.get("init_args", {})}
 
 
 def find_reducer(name: str) -> type[Reducer]:

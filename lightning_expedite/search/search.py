@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from torch import Tensor
 
-from ..analysis.counts import mean_iou
 from ..benchmarking.costs import on_meta
 from ..benchmarking.flops import count_multiply_adds
 from ..benchmarking.variants import Precision, autocast, input_dtype
@@ -24,10 +23,10 @@ from ..data.base import SegmentationDataModule
 from ..data.samples import Sample
 from ..errors import ConfigError, OutputError
 from ..evaluation import SegmenterModule
-from ..evaluation.differing import difference
 from ..evaluation.finite import require_finite
 from ..evaluation.inference import run_windows
-from ..evaluation.metrics import class_counts
+from ..evaluation.metrics import class_counts, scores_of
+from ..evaluation.resume import difference
 from ..reducers import EncoderShape, Reducer
 from ..reducers.spaces import SearchRange
 from .grid import BASELINE, point_name
@@ -330,13 +329,12 @@ class Subset:
             NumericalError: Logits are NaN or infinite.
         """
         self.model.reducer = reducer
-        counts = np.zeros((3, self.model.num_classes), np.int64)
+        counts = torch.zeros(3, self.model.num_classes, dtype=torch.int64)
         for position in self.positions:
             if time.perf_counter() >= end:
                 return None
             counts += self._count(self._read(position))
-        intersection, prediction, target = counts
-        return float(mean_iou(intersection, prediction + target - intersection))
+        return float(scores_of(counts)["mIoU"])
 
     def gflops(self, reducer: Reducer | None) -> float:
         """Return the GFLOPs of one window in the published convention, the mean of some if they depend on the image."""
@@ -354,7 +352,7 @@ class Subset:
             windows = self._windows.crops(self._to_device(self._read(position)["views"][0]["image"]))
             yield windows[len(windows) // 2][None]
 
-    def _count(self, sample: Sample) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def _count(self, sample: Sample) -> Tensor:
         """Predict an image and return its pixel counts ``(3, K)``: intersection, prediction and target."""
         views = [(self._to_device(view["image"]), view["mirrored"]) for view in sample["views"]]
         assert sample["label"] is not None
@@ -362,7 +360,7 @@ class Subset:
             prediction = self._windows.predict(self.model, views, (sample["size"][0], sample["size"][1]))
             require_finite(prediction.finite, self.model, sample["name"])
             target = sample["label"].to(prediction.labels.device)
-            return class_counts(prediction.labels[None], target[None], self.model.num_classes)[0].numpy()
+            return class_counts(prediction.labels[None], target[None], self.model.num_classes)[0]
 
     def _to_device(self, image: Tensor) -> Tensor:
         return image.to(self.device, input_dtype(self.precision))

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import OutputError
-from ..evaluation.differing import difference
+from ..evaluation.resume import difference
 from ..evaluation.tables import literal
 from ..files import write_atomically
 from .points import Failure, Point, sweep_table
@@ -329,8 +329,8 @@ def next_commands(output: Path, unfinished: int) -> str:
     return "\n".join(
         (
             "next:",
-            f"  python -m lightning_expedite report {folder} --output {report}",
-            f"  python -m lightning_expedite recommend {folder} --max_loss 0.5",
+            f"  lightning-expedite report {folder} --output {report}",
+            f"  lightning-expedite recommend {folder} --max_loss 0.5",
         )
     )
 
