@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times published rows (Liang et al. 2022) on the CPU at batch 1, each alternately with the baseline:
-#     benchmarks/cpu.sh            six of ADE20K's rows in float32, 5 pairs each, to runs/cpu_32-true.json: about 6 minutes
+#     benchmarks/cpu.sh            six of ADE20K's rows in float32, 5 pairs each, to runs/cpu_32-true.json: 7 to 8 minutes
 #                                  on two cores
 #     benchmarks/cpu.sh --all [FOLDER_OF_PHOTOGRAPHS_IN_ADE20K_LAYOUT]
 #                                  all 36 rows in float32 and bfloat16, to benchmarks/results: about an hour

@@ -116,7 +116,9 @@ class _Comparison:
     def measure(self) -> dict[str, Any]:
         self.progress("warming up")
         image = self.input(0, 1)
-        self.warm_up(image)
+        kernels = self.each(lambda variant: attention_kernels(lambda: variant.window_uncompiled(image)))
+        self.warm_up(image, self.settings.warmup - 2)  # the passes above and below are untimed as well
+        memory = self.each(lambda variant: self.peak_memory(variant, image))
         self.progress("latency")
         seconds = self.time(1, _LATENCY_SHARE)
         latency = self.describe(seconds)
@@ -125,9 +127,9 @@ class _Comparison:
             "latency": latency,
             "efficiency": self.efficiency(latency["speedup"]),
             "throughput": self.throughput(seconds),
-            "peak_memory_mib": self.each(lambda variant: self.peak_memory(variant, image)),
+            "peak_memory_mib": memory,
             "peak_memory_pass": self.peak_memory_pass,
-            "attention_kernels": self.each(lambda variant: attention_kernels(lambda: variant.window_uncompiled(image))),
+            "attention_kernels": kernels,
         }
 
     @property
@@ -148,9 +150,9 @@ class _Comparison:
         """Return a batch of crops on the device, in the dtype that the model takes."""
         return self.crops.batch(start, count).to(self.device, input_dtype(self.settings.precision))
 
-    def warm_up(self, images: Tensor) -> None:
+    def warm_up(self, images: Tensor, passes: int) -> None:
         """Run the variants untimed; compiled ones often enough for a CUDA graph to be recorded."""
-        for _ in range(max(self.settings.warmup, _COMPILED_WARMUP if self.settings.compile else 1)):
+        for _ in range(max(passes, _COMPILED_WARMUP if self.settings.compile else 0)):
             for variant in self.variants:
                 variant.window(images)
 
@@ -196,7 +198,7 @@ class _Comparison:
         """Time a batch, or half of it as long as memory runs out."""
         while choice.size > 1:
             try:
-                self.warm_up(self.input(0, choice.size))
+                self.warm_up(self.input(0, choice.size), self.settings.warmup)
                 return choice, self.time(choice.size, _THROUGHPUT_SHARE)
             except Exception as error:
                 if not out_of_memory(error):
