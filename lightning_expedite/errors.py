@@ -60,11 +60,10 @@ def message_for(error: BaseException) -> str | None:
         if isinstance(cause, fixable):
             name = f"{type(cause).__module__}.{type(cause).__qualname__}: "
             return str(cause).rpartition(name)[2].strip()
-        if isinstance(cause, OSError):
-            if cause.errno in (errno.EMFILE, errno.ENFILE):
-                return "too many open files: raise the limit (ulimit -n 1024), or set --data.num_workers 0"
-            if cause.errno in _FILE_SYSTEM and cause.filename is not None:
-                return f"{cause.filename}: {cause.strerror}"
+        if isinstance(cause, (OSError, RuntimeError)) and "Too many open files" in str(cause):
+            return "too many open files: raise the limit (ulimit -n 1024), or set --data.num_workers 0"
+        if isinstance(cause, OSError) and cause.errno in _FILE_SYSTEM and cause.filename is not None:
+            return f"{cause.filename}: {cause.strerror}"
         if isinstance(cause, ValueError) and str(cause) == "embedded null byte":
             return "the name of a file or folder contains a zero byte; correct the name"
         cause = cause.__cause__ or cause.__context__

@@ -1,5 +1,6 @@
 """The command line from end to end on a small data set."""
 
+import configparser
 import glob
 import importlib.metadata
 import json
@@ -16,7 +17,6 @@ from data_files import picture, save
 from PIL import Image
 from processes import process_environment
 from reference import DATA
-from setuptools.config.setupcfg import read_configuration
 from small_run import CLASSES, SIZES, make_config
 
 import lightning_expedite
@@ -111,6 +111,14 @@ def test_an_unknown_command(run):
     assert run("qqq") == (2, "", f"error: 'qqq' is not a command; the commands are {names}\n")
 
 
+def test_an_interrupted_command_ends_in_one_line(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_expedite.cli.convert.run", interrupted)
+    assert run("convert", "--checkpoint", "demo", "--output", "out") == (130, "", "error: interrupted\n")
+
+
 def test_the_console_script_is_the_command_line():
     (script,) = importlib.metadata.entry_points(group="console_scripts", name="lightning-expedite")
     assert script.load() is main
@@ -147,7 +155,9 @@ def test_a_file_in_the_current_folder_comes_before_the_package(run, tmp_path):
 
 
 def test_the_configs_are_package_data():
-    data = read_configuration(ROOT / "setup.cfg")["options"]["package_data"]["lightning_expedite"]
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    data = setup["options.package_data"]["lightning_expedite"].split()
     # As setuptools looks for them; unlike pathlib it follows links.
     paths = (path for pattern in data for path in glob.glob(str(PACKAGE / pattern), recursive=True))  # noqa: PTH207
     found = {Path(path).name for path in paths}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ..errors import fail, message_for
 from ..version import __version__
 
+INTERRUPTED = 130  # what shells return after Ctrl-C
 SUBCOMMANDS = {
     "test": "evaluate a model on a labelled data set: mIoU, per-class scores, pixel counts of every image",
     "benchmark": "time models with a reducer against their baselines: latency, throughput, memory, FLOPs",
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0, or 2 after an error that the user can fix.
+        The exit status: 0, 2 after an error that the user can fix, 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # class and file names may have no form in the terminal's encoding
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if message is None:
             raise
         return fail(message)
+    except KeyboardInterrupt:
+        fail("interrupted")
+        return INTERRUPTED
     return status
 
 
