@@ -95,6 +95,7 @@ class SegmentationDataModule(LightningDataModule):
         self.protocol = protocol
         self._images_folder: Path | None = None
         self._source: ImageSource | None = None
+        self._listings: dict[bool, list[ListedImage]] = {}  # with and without labels; each is checked once
         self.resize: tuple[int, int] | None = None
         self.used_normalization: Normalization = "vit"
         self.finished: AbstractSet[int] = frozenset()
@@ -132,6 +133,7 @@ class SegmentationDataModule(LightningDataModule):
         """Read the images below ``folder``, or a single image file, instead of the data set's, without labels."""
         self._images_folder = expand_home(folder)
         self._source = None
+        self._listings = {}
 
     def list_images(self, labels: bool) -> list[ListedImage]:
         """List the images, unless they are listed already, and check them without decoding.
@@ -147,9 +149,14 @@ class SegmentationDataModule(LightningDataModule):
         """
         if self._source is None:
             self._source = list_folder(self._images_folder) if self._images_folder else self.source()
-        if isinstance(self._source, FileSource):
-            return self._source.check(labels=labels)
-        return [ListedImage(self._source.name(index), ()) for index in range(len(self._source))]
+        if labels not in self._listings:
+            source = self._source
+            self._listings[labels] = (
+                source.check(labels=labels)
+                if isinstance(source, FileSource)
+                else [ListedImage(source.name(index), ()) for index in range(len(source))]
+            )
+        return self._listings[labels]
 
     def setup(self, stage: str | None = None) -> None:
         """List the images, check them without decoding, and choose resizing and normalisation.
