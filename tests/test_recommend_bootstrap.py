@@ -1,7 +1,6 @@
 """Losses of mIoU, resampled: against plain loops, known cases and a simulation of what an interval promises."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from recommend_files import counts_of, images_of, tome, write_test
 
 from lightning_expedite.analysis import bootstrap
-from lightning_expedite.analysis.bootstrap import Losses, bootstrap_losses
+from lightning_expedite.analysis.bootstrap import bootstrap_losses
 from lightning_expedite.analysis.comparison import ImageCounts, mean_iou, read_counts
 from lightning_expedite.analysis.results import read_results
 from lightning_expedite.errors import DataError
@@ -25,7 +24,7 @@ def random_counts(seed, classes=17):
     return np.stack([intersection, prediction, label])
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(10))
 def test_miou_is_that_of_the_metric(seed):
     counts = random_counts(seed)
     expected = scores_of(torch.from_numpy(counts))
@@ -33,10 +32,6 @@ def test_miou_is_that_of_the_metric(seed):
     assert mean_iou(intersection, union) == pytest.approx(expected["mIoU"].item(), rel=1e-14)
     each = [float(mean_iou(intersection[k : k + 1], union[k : k + 1])) for k in range(len(union)) if union[k]]
     assert each == [value for value in expected["IoU"].tolist() if value == value]
-
-
-def test_miou_of_no_class_is_no_number():
-    assert np.isnan(mean_iou(np.zeros(3, np.int64), np.zeros(3, np.int64)))
 
 
 def test_counts_are_read_as_they_were_written(tmp_path):
@@ -128,13 +123,6 @@ def test_an_identical_run_loses_nothing_with_certainty():
     assert losses.probability(0, 0.0) == 1
 
 
-def test_the_same_seed_gives_the_same_and_another_one_not():
-    unreduced, reduced = counts_of(0.9), counts_of(0.8)
-    one, again, other = (bootstrap_losses(unreduced, [reduced], 20, seed).resampled for seed in (0, 0, 1))
-    assert (one == again).all()
-    assert (one != other).any()
-
-
 def test_what_images_share_cancels_out():
     """Images of very different quality: the difference of two models alike on each is far surer than either score."""
     generator = np.random.default_rng(0)
@@ -155,11 +143,6 @@ def test_what_images_share_cancels_out():
 def test_other_images_are_an_error():
     with pytest.raises(ValueError, match="every image of a setting must be one of the baseline"):
         bootstrap_losses(counts_of(0.9, 10), [counts_of(0.9, 11)], 5)
-
-
-def test_no_settings_are_no_error():
-    losses = bootstrap_losses(counts_of(0.9), [], 5)
-    assert losses.upper_bounds(0.95).shape == (0,)
 
 
 def samples(generator, images, settings, loss=0.01):
@@ -198,22 +181,3 @@ def test_the_bound_of_one_setting_alone_is_the_end_of_its_interval():
     losses = bootstrap_losses(counts_of(0.9), [counts_of(0.88)], 400)
     assert losses.upper_bounds(0.95)[0] == pytest.approx(losses.interval(0, 0.9)[1], abs=1e-9)
     assert losses.probability(0, losses.upper_bounds(0.95)[0] + 1e-9) == pytest.approx(0.95, abs=0.01)
-
-
-def test_of_equal_settings_each_is_the_best_half_of_the_time():
-    generator = np.random.default_rng(0)
-    losses = Losses(np.zeros(2), np.ones(2), generator.normal(size=(4000, 2)), np.ones((4000, 2)))
-    assert losses.share_smallest(0, [0, 1]) == pytest.approx(0.5, abs=0.03)
-    assert losses.share_smallest(1, [1]) == 1
-
-
-def test_a_large_data_set_takes_seconds():
-    images, classes = 2000, 150
-    generator = np.random.default_rng(0)
-    label = generator.integers(0, 5000, (images, classes)) * (generator.random((images, classes)) < 0.1)
-    names = tuple((number, str(number), 1, 1) for number in range(images))
-    one = ImageCounts(names, label // 2, label, label)
-    other = ImageCounts(names, label // 3, label, label)
-    start = time.process_time()
-    bootstrap_losses(one, [other], 2000)
-    assert time.process_time() - start < 20

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..text import literal
-from .recommend import Goal, Recommendation, Verdict
+from .recommend import Recommendation, Verdict
 
 MAX_ROWS = 8
 WIDTH = 120  # of the table where the output is not a terminal
@@ -23,6 +23,12 @@ _WANTED = {
     "gflops": "the fewest GFLOPs",
     "memory": "the least memory",
 }
+_BETTER = {
+    "latency": "is faster",
+    "throughput": "is faster",
+    "gflops": "has fewer GFLOPs",
+    "memory": "needs less memory",
+}
 
 
 def show(found: Recommendation, console: Console) -> None:
@@ -36,14 +42,10 @@ def show(found: Recommendation, console: Console) -> None:
         console.print(literal(line), soft_wrap=True)
 
 
-def goal_text(goal: Goal) -> str:
-    """Return the goal in words."""
-    limits = ", ".join(_LIMITS[name].format(getattr(goal, name)) for name in goal.limits)
-    return f"{limits}; then {_WANTED[goal.by] if goal.fastest else 'the best mIoU'}"
-
-
 def _answer(found: Recommendation) -> Iterator[str]:
-    yield f"goal: {goal_text(found.goal)}"
+    goal = found.goal
+    limits = ", ".join(_LIMITS[name].format(getattr(goal, name)) for name in goal.limits)
+    yield f"goal: {limits}; then {_WANTED[goal.by] if goal.fastest else 'the best mIoU'}"
     if found.environment:
         yield f"times: {found.environment}"
     chosen = found.chosen
@@ -62,15 +64,13 @@ def _answer(found: Recommendation) -> Iterator[str]:
 
 def _keep_baseline(found: Recommendation) -> Iterator[str]:
     goal = found.goal
-    limits = ", ".join(_LIMITS[name].format(getattr(goal, name)) for name in goal.limits)
     if found.chosen is None:
-        yield f"recommended: nothing; neither a reduced setting nor the baseline meets all limits ({limits})"
+        yield "recommended: nothing; neither a reduced setting nor the baseline meets all limits"
     elif len(found.kept) > 1:
-        better = f"has {_WANTED[goal.by]}" if goal.fastest else "has a better mIoU"
-        yield f"recommended: keep the baseline. No reduced setting with {limits} {better}"
-        return
+        better = _BETTER[goal.by] if goal.fastest else "has a better mIoU"
+        yield f"recommended: keep the baseline. No setting within the limits {better}"
     else:
-        yield f"recommended: keep the baseline. No reduced setting meets all limits ({limits})"
+        yield "recommended: keep the baseline. No reduced setting meets all limits"
     nearest = next((verdict for verdict in found.nearest if not verdict.candidate.is_baseline), None)
     if nearest is not None:
         speedup = nearest.candidate.row["speedup"]
