@@ -120,17 +120,6 @@ def test_a_class_outside_the_package_has_to_be_handed_over(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["os.system", "builtins.exec", "tiny.tiny_model", "lightning_expedite.reducers.tome.ToMe", "Reducer", "object"],
-)
-def test_no_other_class_or_function_is_ever_called(folder, name):
-    edit(folder, lambda content: content["reducer"].update({"class": name}))
-    with pytest.raises(CheckpointError, match="no reducer of this package"):
-        Segmenter.from_pretrained(folder)
-    assert Segmenter.from_pretrained(folder, reducer=None).reducer is None
-
-
-@pytest.mark.parametrize(
     "settings", [{}, {"ratio": "much"}, {"ratio": 3}, {"ratio": 0.3, "more": 1}, {"ratio": None}, {"ratio": [0.1]}]
 )
 def test_settings_that_the_reducer_refuses_are_named(folder, settings):
@@ -151,35 +140,14 @@ def test_a_reducer_that_cannot_be_stored_is_refused_before_anything_is_written(t
     [
         (lambda c: c.update(format=2), "format is 2; it must be 1"),
         (lambda c: c.pop("architecture"), "architecture: Field required"),
-        (
-            lambda c: c["architecture"].update(depth=3),
-            "architecture: depth is 3, but the tensors in model.safetensors say 4",
-        ),
-        (lambda c: c["architecture"].update(depth=True), "depth is True; it must be a valid integer"),
+        (lambda c: c["architecture"].update(depth=3), "depth is 3, but the tensors in model.safetensors say 4"),
         (lambda c: c["architecture"].update(heads=5), "heads is 5; it must divide the width, 32"),
-        (
-            lambda c: c["architecture"].update(decoder="unet"),
-            "decoder is 'unet'; it must be 'mask_transformer' or 'linear'",
-        ),
-        (
-            lambda c: c["architecture"].update(decoder="linear"),
-            "decoder is 'linear', but the tensors in model.safetensors say 'mask_transformer'",
-        ),
-        (
-            lambda c: c["architecture"].update(decoder_depth=1),
-            "decoder_depth is 1, but the tensors in model.safetensors say 2",
-        ),
-        (lambda c: c["architecture"].update(mlp_ratio="4"), "mlp_ratio is '4'; it must be a valid number"),
-        (lambda c: c["architecture"].update(image_size=[64]), "architecture: image_size"),
         (lambda c: c["architecture"].update(image_size=[64, 32]), "image_size is [64, 32], but the position"),
         (lambda c: c["architecture"].update(layers=3), "architecture: layers is 3; Unexpected keyword argument"),
-        (lambda c: c.update(architecture=[1]), "architecture is [1]; it must be an object"),
         (lambda c: c.update(convention="caffe"), "convention is 'caffe'; it must be 'official' or 'mmseg'"),
-        (lambda c: c["protocol"].update(window=0), "protocol: window is 0; it must be greater than or equal to 1"),
-        (lambda c: c["protocol"].update(normalization="clip"), "normalization is 'clip'; it must be 'vit' or 'deit'"),
-        (lambda c: c.update(classes=["sky"]), "classes has 1 names, the model 5 classes"),
-        (lambda c: c.update(reducer={"settings": {}}), "reducer: class: Field required"),
-        (lambda c: c.update(reducer=["ToMe"]), "reducer is ['ToMe']; it must be an object"),
+        (lambda c: c["protocol"].update(window=0), "window is 0; it must be greater than or equal to 1"),
+        (lambda c: c.update(classes=["a"]), "classes has 1 names, the model 5 classes"),
+        (lambda c: c["reducer"].pop("class"), "reducer: class: Field required"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(folder, change, words):
@@ -189,13 +157,6 @@ def test_a_value_that_cannot_be_is_named(folder, change, words):
             loading(folder)
         assert words in str(raised.value)
         assert str(path) in str(raised.value)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"library_name": "lightning_expedite"', "[" * 100000])
-def test_a_damaged_file_is_named(folder, text):
-    (folder / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(CheckpointError, match=r"config\.json (is no readable JSON|must be a mapping)"):
-        Segmenter.from_pretrained(folder)
 
 
 def test_another_librarys_config_is_told_apart(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 from filelock import FileLock
+from rich.console import Console
 from rich.progress import Progress
 
 from ..errors import CheckpointError
@@ -185,7 +186,7 @@ def download(url: str, target: Path, sha256: str | None = None) -> None:
             httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S, event_hooks=hooks) as client,
             client.stream("GET", url) as answer,
             whole_file(target) as stream,
-            Progress() as progress,
+            Progress(console=Console(stderr=True)) as progress,
         ):
             answer.raise_for_status()
             found, size = hashlib.sha256(), answer.headers.get("Content-Length", "")
