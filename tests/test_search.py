@@ -104,7 +104,7 @@ def test_finalists_are_on_the_front_and_around_the_limit():
     assert choose_finalists([], 3, 1.0) == []
 
 
-SPACE = {"ratio": FloatRange(0.05, 0.5)}
+SPACE = {"ratio": FloatRange(0.05, 0.5, 0.05)}  # ten values
 
 
 def made_up(settings, end):
@@ -133,8 +133,8 @@ def test_an_interrupted_study_goes_on_and_ends_when_nothing_new_is_left(tmp_path
         Study(tmp_path, SPACE, {"images": [1]}).run(stopping(3), 60)
     study = Study(tmp_path, SPACE, {"images": [1]})
     assert len(study.tried) == 3
-    study.run(made_up, 60)  # there are 46 ratios
-    assert len(set(ratios_of(study))) == len(study.tried) >= 15
+    study.run(made_up, 60)
+    assert len(set(ratios_of(study))) == len(study.tried) >= 8
     small = Study(tmp_path / "small", {"hashes": IntRange(8, 10)}, {})
     small.run(lambda settings, end: Tried(settings, 1.0, 0.0, 1.0), 60)
     assert sorted(tried.settings["hashes"] for tried in small.tried) == [8, 9, 10]

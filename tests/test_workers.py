@@ -14,7 +14,7 @@ import pytest
 from lightning_expedite.errors import OutputError
 from lightning_expedite.search.points import Failure, Point
 from lightning_expedite.search.processes import run_in_process
-from lightning_expedite.search.workers import MAX_ATTEMPTS, Queue, is_locked, machine, open_study, try_lock
+from lightning_expedite.search.workers import MAX_ATTEMPTS, Queue, machine, open_study
 
 ROOT = Path(__file__).parents[1]
 FORK = multiprocessing.get_context("fork")
@@ -153,17 +153,6 @@ def test_a_benchmark_has_the_machine_for_itself(tmp_path):
     for process in (*tests, benchmark):
         process.join(60)
         assert process.exitcode == 0
-
-
-def test_a_lock_is_held_once(tmp_path):
-    (tmp_path / ".locks").mkdir()
-    lock = try_lock(tmp_path, "a")
-    child = FORK.Process(target=lambda: sys.exit(0 if is_locked(tmp_path, "a") else 1))
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
-    lock.release()
-    assert not is_locked(tmp_path, "a")
 
 
 @pytest.mark.parametrize(("script", "status"), [("echo said; exit 3", 3), ("echo said; kill -9 $PPID; sleep 60", -9)])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from jsonargparse import Namespace
 from rich.console import Console
@@ -48,15 +47,13 @@ def search(arguments: Sequence[str]) -> int:
     output = given.output or Path("runs") / f"search_{Path(given.config[-1]).stem}_{given.reducer.rpartition('.')[2]}"
 
     # Only here: importing torch takes seconds.
-    from ..benchmarking.variants import Precision
+    from ..benchmarking.variants import parse_precision
     from ..search import search as searching
 
     steps, settings, cli = prepare_steps(given.config, passed_on, STEPS)
-    precision, device = cli.trainer.precision, cli.trainer.strategy.root_device
-    if precision not in get_args(Precision):
-        raise ConfigError(f"trainer.precision is {precision}: a search needs one of {', '.join(get_args(Precision))}")
     names = ("reducer", "seconds", "images", "finalists", "max_loss", "seed")
     options = searching.SearchOptions(**{name: getattr(given, name) for name in names})
+    device, precision = cli.trainer.strategy.root_device, parse_precision(cli.trainer.precision)
     subset = searching.Subset(cli.model, cli.datamodule, options.images, device, precision)
     return searching.search(options, output, subset, settings, steps, given.overwrite, Console())
 

@@ -14,9 +14,9 @@ import yaml
 from rich.table import Table
 
 from ..errors import ConfigError, OutputError
-from ..evaluation.tables import literal
 from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE, write_atomically
 from ..reducers import EncoderShape, Reducer
+from ..text import literal
 
 POINTS_FOLDER, LOG_FILE = "points", "log.txt"
 _RESULTS = {"test": RESULTS_FILE, "benchmark": BENCHMARK_FILE}

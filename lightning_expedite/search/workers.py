@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
@@ -26,17 +26,18 @@ from rich.markup import escape
 
 from ..errors import OutputError
 from ..evaluation.resume import difference
-from ..evaluation.tables import literal
 from ..files import write_atomically
+from ..text import literal
 from .points import Failure, Point, sweep_table
 from .processes import Command, run_in_process
 
 STUDY_FILE, SWEEP_FILE, LOCKS_FOLDER = "study.log", "sweep.json", ".locks"
+Direction = Literal["maximize", "minimize"]
 MAX_ATTEMPTS = 3
 _POLL_SECONDS = 1.0
 _LOG_LINES = 10  # of a failed step, shown on the screen
 _NAMES = 5  # of points, in a message
-_DIRECTIONS = {"test": "maximize", "benchmark": "minimize"}  # mIoU; latency
+_DIRECTIONS: dict[str, Direction] = {"test": "maximize", "benchmark": "minimize"}  # mIoU; latency
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Steps:
         return tuple(self.options)
 
 
-def open_study(output: Path, name: str, directions: Sequence[str]) -> tuple[optuna.Study, JournalStorage]:
+def open_study(output: Path, name: str, directions: Sequence[Direction]) -> tuple[optuna.Study, JournalStorage]:
     """Open a study of an output folder, or create it.
 
     Raises:
@@ -212,14 +213,14 @@ class Queue:
         return self._trials()[point.name]
 
     def _tell(self, trial: FrozenTrial, done: Point | None) -> None:
-        values = None
+        values: list[float] = []
         if done is not None:
             found = {"test": done.miou, "benchmark": done.latency and done.latency[0]}
-            values = [found[step] for step in self.steps]
-        if values is None or None in values:
-            self._study.tell(trial.number, state=TrialState.FAIL)
-        else:
+            values = [value for step in self.steps if (value := found[step]) is not None]
+        if len(values) == len(self.steps):
             self._study.tell(trial.number, values)
+        else:
+            self._study.tell(trial.number, state=TrialState.FAIL)
 
     def _id_of(self, trial: FrozenTrial) -> int:
         study = self._storage.get_study_id_from_name(self._study.study_name)
