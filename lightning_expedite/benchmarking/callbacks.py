@@ -8,7 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from ..data.samples import Sample
 from ..errors import ConfigError
 from ..evaluation.module import SegmenterModule
 from ..evaluation.notices import gather
+from ..evaluation.results import flatten
 from ..models import with_reducer
 from ..regions import region
 from .costs import on_meta
@@ -347,17 +348,6 @@ class MemoryProfiler(RunProfiler):
         """Return the maximum of each figure over the processes."""
         names = dict.fromkeys(name for part in parts for name in part)
         return {"warmup": self.warmup, **{name: max(part[name] for part in parts if name in part) for name in names}}
-
-
-def flatten(figures: Mapping[str, Any], name: str) -> dict[str, float]:
-    """Flatten nested figures to the numbers that loggers take."""
-    flat: dict[str, float] = {}
-    for key, value in figures.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}/{key}"))
-        elif value is not None:
-            flat[f"{name}/{key}"] = float(value)
-    return flat
 
 
 def _per_image(seconds: list[float], batches: list[BatchTimes]) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas
 from rich.table import Table
 
-from ..evaluation.tables import literal
+from ..text import literal
 
 _COLUMNS = ("tokens", "GFLOPs", "FLOP\nratio", "ms", "speed-up", "efficiency", "images/s", "batch", "MiB")
 

@@ -25,7 +25,7 @@ from ..evaluation.device_memory import free_cached_memory, out_of_memory
 from ..evaluation.environment import describe_environment
 from ..files import claim_output, write_atomically
 from ..models import Architecture, Segmenter, known_weights, open_checkpoint
-from .benchmark_options import BenchmarkCLI, Options, config_name, read_options, split_configs
+from .benchmark_options import BenchmarkCLI, Options, read_options, row_name, split_configs
 
 RESULTS_FILE = "benchmark.json"
 CSV_FILE = "benchmark.csv"
@@ -45,9 +45,9 @@ def run(arguments: Sequence[str]) -> int:
         torch.set_num_threads(clis[0].config.threads)
     output = Path(clis[0].config.output or Path("runs") / f"benchmark_{clis[0].output.name}")
     claim_output(output, output / RESULTS_FILE, clis[0].config.overwrite or without_rows(output / RESULTS_FILE))
-    results = describe_run(clis, options)
+    results = new_results(clis, options)
     for number, cli in enumerate(clis, start=1):
-        add_row(results, cli, options, f"[{number}/{len(clis)}] {config_name(cli)}")
+        add_row(results, cli, options, f"[{number}/{len(clis)}] {row_name(cli)}")
         write_results(results, output)  # after each row: an interruption loses at most the row in progress
     if results["rows"]:
         console = Console()
@@ -68,7 +68,7 @@ def without_rows(results: Path) -> bool:
         return False
 
 
-def describe_run(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
+def new_results(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
     """Return the content of ``benchmark.json`` before the first row."""
     device, precision = options.settings.torch_device, options.settings.precision
     return {
@@ -84,7 +84,7 @@ def describe_run(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, An
 def describe_settings(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
     """Return the settings that apply to all rows."""
     return {
-        "configs": [config_name(cli) for cli in clis],
+        "configs": [row_name(cli) for cli in clis],
         **asdict(options.settings),
         "device": str(options.settings.torch_device),
         "input_size": options.input_size and list(options.input_size),
@@ -113,7 +113,7 @@ def add_row(results: dict[str, Any], cli: BenchmarkCLI, options: Options, title:
             forget_compiled()
         free_cached_memory()
     if failure is not None:
-        results["failed"].append({"config": config_name(cli), "error": failure})
+        results["failed"].append({"config": row_name(cli), "error": failure})
 
 
 def write_results(results: dict[str, Any], output: Path) -> None:
@@ -155,7 +155,7 @@ def measure(cli: BenchmarkCLI, options: Options, progress: Callable[[str], None]
         share = measure_whole_images(source.samples, options.whole_images, variant, windows)
     resolved = yaml.safe_load(cli.resolved_config())
     return {
-        "config": config_name(cli),
+        "config": row_name(cli),
         "reducer": None if model.reducer is None else json.loads(json.dumps(resolved["model"]["reducer"])),
         "settings": {name: resolved[name] for name in ("model", "data")},
         "model": {"checkpoint": module.checkpoint, "untrained": options.untrained},
@@ -174,7 +174,7 @@ def load_model(module: Any, untrained: bool) -> Segmenter:
         ReducerError: The reducer cannot apply to the model.
     """
     if untrained:
-        model = untrained_segmenter(architecture_of(module), module.convention or "mmseg")
+        model = untrained_segmenter(configured_architecture(module), module.convention or "mmseg")
         model.reducer = module.reducer
         return model
     try:
@@ -185,7 +185,7 @@ def load_model(module: Any, untrained: bool) -> Segmenter:
         raise CheckpointError(f"{error} To measure speed alone, without these weights: --untrained true.") from error
 
 
-def architecture_of(module: Any) -> Architecture:
+def configured_architecture(module: Any) -> Architecture:
     """Return the architecture of a config's model, without its weights where they are known ones."""
     known = known_weights(module.checkpoint)
     if known is not None and known.architecture is not None:

@@ -9,8 +9,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from ..benchmarking import BenchmarkSettings
 from ..benchmarking.variants import parse_precision
 from ..errors import ConfigError
-from .settings import CONFIG_OPTIONS, EvaluationCLI
-from .settings import config_name as name_of_file
+from .settings import CONFIG_OPTIONS, EvaluationCLI, config_name
 
 logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else one line per config
 
@@ -70,9 +69,9 @@ def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return configs, words
 
 
-def config_name(cli: BenchmarkCLI) -> str:
+def row_name(cli: BenchmarkCLI) -> str:
     """Return the name of a config's row."""
-    return name_of_file(cli.config_files[-1]) if cli.config_files else cli.output.name
+    return config_name(cli.config_files[-1]) if cli.config_files else cli.output.name
 
 
 def read_options(clis: Sequence[BenchmarkCLI], words: Sequence[str]) -> Options:
@@ -104,13 +103,13 @@ def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
         for name in vars(first):
             if name not in PER_CONFIG and cli.config[name] != first[name]:
                 raise ConfigError(
-                    f"--{name} is {cli.config[name]} in config {config_name(cli)} and {first[name]} in "
-                    f"{config_name(clis[0])}, but applies to all: give it on the command line"
+                    f"--{name} is {cli.config[name]} in config {row_name(cli)} and {first[name]} in "
+                    f"{row_name(clis[0])}, but applies to all: give it on the command line"
                 )
         asked = cli.config.trainer.precision
         if asked is not None and parse_precision(asked) != first.precision:
             raise ConfigError(
-                f"config {config_name(cli)} has trainer.precision {asked}, but benchmark runs without Lightning's "
+                f"config {row_name(cli)} has trainer.precision {asked}, but benchmark runs without Lightning's "
                 f"trainer, at --precision {first.precision}: make them agree"
             )
 

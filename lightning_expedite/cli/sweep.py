@@ -193,9 +193,9 @@ def resolved(cli: "EvaluationCLI") -> dict[str, Any]:
 def encoder_of(cli: "ScoringCLI") -> "EncoderShape":
     """Return the encoder's shape, without its weights where they are known ones."""
     from ..reducers import EncoderShape
-    from .benchmark import architecture_of
+    from .benchmark import configured_architecture
 
-    shape = architecture_of(cli.model)
+    shape = configured_architecture(cli.model)
     return EncoderShape(shape.depth, shape.grid, shape.class_token)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser
 
-from .. import benchmarking as profiling
+from .. import benchmarking
 from ..analysis.schema import load_shown
 from ..errors import ConfigError
 from ..evaluation.results import RESULTS_FILE, ResultsWriter, show_results
@@ -17,7 +17,7 @@ from .settings import EvaluationCLI
 from .starting import add_callbacks, add_resume, started
 
 # Imported so that their names alone are known to --trainer.callbacks.
-PROFILERS = (profiling.FlopsProfiler, profiling.LatencyProfiler, profiling.MemoryProfiler)
+PROFILERS = (benchmarking.FlopsProfiler, benchmarking.LatencyProfiler, benchmarking.MemoryProfiler)
 
 
 class ScoringCLI(EvaluationCLI):
