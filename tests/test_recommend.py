@@ -242,7 +242,7 @@ def test_reservations_are_named(sweep, recommend):
         (("--min_throughput", "0"), "--min_throughput is 0.0: it must be above 0"),
         (("--max_loss", "1", "--confidence", "1"), "--confidence is 1.0"),
         (("--max_loss", "1", "--environment", "GPU"), "'GPU' is part of none of the environments: Test CPU"),
-        (("--search", "--max_loss", "1"), "--search needs --config"),
+        (("--search", "--max_loss", "1"), "search needs --config, a config without a reducer"),
     ],
 )
 def test_options_that_cannot_be_used(sweep, fails, words, part):

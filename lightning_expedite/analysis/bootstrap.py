@@ -93,13 +93,13 @@ def bootstrap_losses(
     if any({name for _, name, _, _ in counts.images} - baseline.positions.keys() for counts in settings):
         raise ValueError("every image of a setting must be one of the baseline")
     images = len(baseline.images)
-    estimates, errors = compare(np.ones((1, images)), baseline, settings)
-    blocks = [compare(weights, baseline, settings) for weights in draw_weights(images, resamples, seed)]
+    estimates, errors = losses_and_errors(np.ones((1, images)), baseline, settings)
+    blocks = [losses_and_errors(weights, baseline, settings) for weights in draw_weights(images, resamples, seed)]
     resampled, resampled_errors = (np.concatenate(values) for values in zip(*blocks, strict=True))
     return Losses(estimates[0], errors[0], resampled, resampled_errors)
 
 
-def compare(weights: Floats, baseline: ImageCounts, settings: Sequence[ImageCounts]) -> tuple[Floats, Floats]:
+def losses_and_errors(weights: Floats, baseline: ImageCounts, settings: Sequence[ImageCounts]) -> tuple[Floats, Floats]:
     """Compute losses and their standard errors ``(r, S)`` with image weights ``(r, N)``.
 
     The errors are those of mIoU's linearisation (the infinitesimal jackknife: Davison and Hinkley 1997, section 2.7).

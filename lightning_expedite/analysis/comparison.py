@@ -97,7 +97,7 @@ def read_counts(evaluation: Evaluation) -> ImageCounts:
                 "runs; run the test again"
             )
     images = tuple((row.index, row.name, row.height, row.width) for row in rows)
-    return ImageCounts(images, *counts, digests=tuple(row.digest for row in rows))
+    return ImageCounts(images, counts[0], counts[1], counts[2], tuple(row.digest for row in rows))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Comparison:
     classes: tuple[float | None, ...] = ()
 
 
-def compare(run: Evaluation, baseline: Evaluation) -> Comparison:
+def compare_with_baseline(run: Evaluation, baseline: Evaluation) -> Comparison:
     """Compare a run with its baseline, on the images that both have."""
     reason = obstacle(run, baseline)
     if reason is not None:

@@ -30,7 +30,7 @@ AXES = (
 )
 
 
-class View(NamedTuple):
+class FrontView(NamedTuple):
     """Settings whose costs and scores are comparable: of one subject, timed in one environment."""
 
     subject: str
@@ -70,16 +70,16 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def views(table: pd.DataFrame) -> list[View]:
+def views(table: pd.DataFrame) -> list[FrontView]:
     """Split a table of `read_results` by subject and environment; settings without scores or times are left out."""
     drawn = table[table["on_front"] & table["mIoU"].notna() & table["environment"].notna()]
     return [
-        View(str(subject), str(environment), part)
+        FrontView(str(subject), str(environment), part)
         for (subject, environment), part in drawn.groupby(["subject", "environment"], sort=False)
     ]
 
 
-def answers(view: View) -> Iterator[str]:
+def answers(view: FrontView) -> Iterator[str]:
     """Name the fastest setting within each of `MAX_LOSSES`; losses with the same answer share a sentence."""
     known = view.table[view.table["mIoU_difference"].notna()]
     if known.empty:

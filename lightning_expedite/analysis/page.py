@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from ..text import MISSING, signed
 from .cautions import Missing, provenances, subjects_of
-from .front import AXES, Axis, View, answers, views
+from .front import AXES, Axis, FrontView, answers, views
 from .pictures import BASELINE, looks
 from .tables import COLUMNS, columns_of, legend
 
@@ -25,7 +25,7 @@ def page(
 
     Args:
         table: As `read_results` returns it.
-        classes: IoU per class of each subject, see `tables.class_table`.
+        classes: IoU per class of each subject, see `tables.iou_table`.
         cautions: How runs differ.
         missing: Missing results, with the commands that make them.
 
@@ -68,7 +68,7 @@ def page(
     )
 
 
-def figure(view: View, axis: Axis) -> dict[str, Any]:
+def figure(view: FrontView, axis: Axis) -> dict[str, Any]:
     """Return what plotly draws of a view: the front and the settings of each method.
 
     Colours that depend on the page's theme are named as CSS variables, which the page's script replaces.
@@ -83,7 +83,7 @@ def figure(view: View, axis: Axis) -> dict[str, Any]:
             "size": 15 if look is BASELINE else 11,
             "opacity": [1.0 if index in front.index else 0.5 for index in points.index],
         }
-        hover = {"text": [_facts(row) for _, row in points.iterrows()], "hovertemplate": "%{text}<extra></extra>"}
+        hover = {"text": [_hover_text(row) for _, row in points.iterrows()], "hovertemplate": "%{text}<extra></extra>"}
         trace = _trace(points, axis, name=html.escape(name), mode="markers", marker=marker, **hover)
         if axis.key == "latency":
             value, low, high = (points[name] for name in ("latency_ms", "latency_ms_q1", "latency_ms_q3"))
@@ -97,7 +97,7 @@ def _trace(points: pd.DataFrame, axis: Axis, **options: Any) -> dict[str, Any]:
     return {"type": "scatter", "x": [*points[axis.column]], "y": [*points["mIoU"]], **options}
 
 
-def _facts(row: "pd.Series[Any]") -> str:
+def _hover_text(row: "pd.Series[Any]") -> str:
     """Return a setting's figures for its hover label, in the markup that plotly understands."""
     lines = [f"{column.heading}: {column.text(row)}" for column in COLUMNS[2:] if pd.notna(row[column.key])]
     return "<br>".join([f"<b>{html.escape(row['setting'])}</b>", *map(html.escape, lines)])

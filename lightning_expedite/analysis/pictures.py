@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .front import Axis, View
+from .front import Axis, FrontView
 
 
 class Look(NamedTuple):
@@ -45,7 +45,7 @@ def looks(table: pd.DataFrame) -> dict[str, tuple[Look, pd.DataFrame]]:
     return found
 
 
-def front_picture(view: View, axis: Axis) -> dict[str, bytes]:
+def front_picture(view: FrontView, axis: Axis) -> dict[str, bytes]:
     """Draw all settings and the front as a step line.
 
     Returns:

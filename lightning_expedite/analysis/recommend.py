@@ -187,7 +187,7 @@ def recommend(paths: Sequence[Path], goal: Goal, environment: str | None = None)
         DataError: The results are damaged, or not of one model on one data set, or the baseline's are missing.
         ConfigError: The goal needs times and there are none, or the environment is ambiguous.
     """
-    found = gather(read_results(paths), goal, environment)
+    found = collect_candidates(read_results(paths), goal, environment)
     found.left_out += read_failures(paths)
     if not any(candidate.timed for candidate in [found.baseline, *found.reduced]):
         _use_gflops(found)
@@ -200,7 +200,7 @@ def recommend(paths: Sequence[Path], goal: Goal, environment: str | None = None)
 # --- Which settings can be compared ----------------------------------------------------------------------------------
 
 
-def gather(table: pd.DataFrame, goal: Goal, environment: str | None) -> Recommendation:
+def collect_candidates(table: pd.DataFrame, goal: Goal, environment: str | None) -> Recommendation:
     """Collect the settings that can be compared with the baseline; see `recommend`."""
     tested = sorted(set(table[table["evaluation"].notna()]["subject"]))
     if not tested:

@@ -31,7 +31,7 @@ _BETTER = {
 }
 
 
-def show(found: Recommendation, console: Console) -> None:
+def print_recommendation(found: Recommendation, console: Console) -> None:
     """Print the answer, the table of the best settings, and what to keep in mind."""
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)

@@ -13,7 +13,7 @@ from .front import AXES, answers, views
 from .page import page
 from .pictures import front_picture
 from .results import read_failures, read_results
-from .tables import class_table, columns_of, csv_class_table, csv_table, latex_table, legend, two
+from .tables import columns_of, csv_class_table, csv_table, iou_table, latex_table, legend, two
 
 MAX_COLUMNS = 6  # settings in the Markdown table of classes
 
@@ -36,7 +36,7 @@ def make_report(paths: Sequence[Path]) -> Report:
 def report_files(report: Report) -> dict[str, bytes]:
     """Return the content of a report's files by their names."""
     subjects = subjects_of(report.table)
-    classes = {subject: shown for subject, part in subjects if not (shown := class_table(part)).empty}
+    classes = {subject: shown for subject, part in subjects if not (shown := iou_table(part)).empty}
     files = {
         f"front_{axis.key}{'' if number == 1 else f'_{number}'}{suffix}": content
         for number, view in enumerate(views(report.table), start=1)

@@ -14,8 +14,8 @@ import pandas as pd
 from ..errors import DataError
 from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE
 from ..text import plain, shortened
-from .comparison import Comparison, best_baseline, compare, obstacle
-from .schema import ClassSpec, Evaluation, Failure, Timing, check, read_json, read_result
+from .comparison import Comparison, best_baseline, compare_with_baseline, obstacle
+from .schema import ClassSpec, Evaluation, FailedRun, Timing, check, read_json, read_result
 
 NUMBERS = (
     *("mIoU", "mIoU_difference", "aAcc", "mAcc", "gflops", "flop_ratio", "latency_ms", "latency_ms_q1"),
@@ -92,7 +92,7 @@ def read_failures(paths: Iterable[str | Path]) -> list[tuple[str, str]]:
         for file in find_results(path):
             found += [(one.name, one.error) for one in read_result(file)[1]]
         for file in sorted(path.rglob(FAILURE_FILE)) if path.is_dir() else []:
-            failure = check(read_json(file), Failure, file)
+            failure = check(read_json(file), FailedRun, file)
             found.append((file.parent.name, f"{failure.name}: {failure.error}"))
     return list(dict.fromkeys(found))
 
@@ -173,7 +173,7 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in [*_baseline_runs(runs), *sorted(reduced, key=order)]:
         own = run.evaluation
         baseline = None if own is None or run.reducer is None else best_baseline(own, baselines)
-        comparison = Comparison() if own is None or baseline is None else compare(own, baseline)
+        comparison = Comparison() if own is None or baseline is None else compare_with_baseline(own, baseline)
         yield {
             **dict.fromkeys((*NUMBERS, "environment", "throughput_batch_size")),
             "subject": checkpoint if data is None else f"{checkpoint} on {data}",

@@ -205,7 +205,7 @@ class Timing(Section):
         return None if self.size is None else f"{self.size[0]} x {self.size[1]}"
 
 
-class Failure(Section):
+class FailedRun(Section):
     """A config of a benchmark, or a step of a sweep's point, that failed."""
 
     name: str = Field(validation_alias=AliasChoices("config", "step"))
@@ -216,10 +216,10 @@ class _BenchmarkFile(Section):
     environment: dict[str, Any]
     settings: dict[str, Any]
     rows: list[dict[str, Any]]
-    failed: list[Failure] = []
+    failed: list[FailedRun] = []
 
 
-def read_result(path: Path) -> tuple[list[Evaluation | Timing], list[Failure]]:
+def read_result(path: Path) -> tuple[list[Evaluation | Timing], list[FailedRun]]:
     """Read ``results.json`` or ``benchmark.json``.
 
     Raises:

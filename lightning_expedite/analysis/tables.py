@@ -76,7 +76,7 @@ def legend(table: pd.DataFrame) -> list[str]:
     return [_LEGEND, *([_PUBLISHED_LEGEND.format(published_tables()["source"])] if published else [])]
 
 
-def class_table(table: pd.DataFrame) -> pd.DataFrame:
+def iou_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return IoU per class of a subject.
 
     Returns:

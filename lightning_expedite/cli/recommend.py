@@ -1,7 +1,6 @@
 """``recommend``: which measured setting to use for a goal, and how certain that is."""
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ def _recommend(options: Namespace) -> int:
     from rich.console import Console
 
     from ..analysis.recommend import Goal, config_text, content_of, recommend
-    from ..analysis.recommend_text import show
+    from ..analysis.recommend_text import print_recommendation
 
     names = (*LIMITS, "by", "by_estimate", "confidence")
     goal = Goal(**{name: getattr(options, name) for name in names})
@@ -61,7 +60,7 @@ def _recommend(options: Namespace) -> int:
         if path is not None and path.exists() and not options.overwrite:
             raise OutputError(f"--{option} {path} exists already; give --overwrite or another name")
     found = recommend(options.paths, goal, options.environment)
-    show(found, Console())
+    print_recommendation(found, Console())
     if options.json is not None:
         content = json.dumps(content_of(found), indent=1, allow_nan=False, default=str)
         write_atomically(options.json, content.encode())
@@ -73,6 +72,8 @@ def _recommend(options: Namespace) -> int:
 
 def _search(arguments: Sequence[str]) -> int:
     """Run the command ``search``, and recommend one of its settings where there is a goal."""
+    from .search import run as search
+
     print("warning: recommend --search is deprecated: use search, then recommend on its folder", file=sys.stderr)
     own: list[str] = []
     words: list[str] = []
@@ -80,7 +81,7 @@ def _search(arguments: Sequence[str]) -> int:
     for word in arguments:
         if word.startswith("-"):
             name = word.removeprefix("--").partition("=")[0]
-            targets = [[own, words][name not in (*LIMITS, *_OTHERS)]]
+            targets = [own] if name in (*LIMITS, *_OTHERS) else [words]
             targets += [words] if name in ("max_loss", "overwrite") else []
         for target in targets:
             target.append(word)
@@ -89,16 +90,12 @@ def _search(arguments: Sequence[str]) -> int:
     for name in ("--config", "--reducer", "--output"):
         known.add_argument(name, default="")
     given = known.parse_known_args(["--config" if word == "-c" else word for word in words])[0]
-    if not given.config or not given.reducer:
-        raise ConfigError("--search needs --config, a config without a reducer, and --reducer, such as ToMe")
     output = given.output or f"runs/search_{Path(given.config).stem}_{given.reducer.rpartition('.')[2]}"
     options = make_parser().parse_args([*own, output])
-    status = importlib.import_module(".search", __package__).run(
-        [*words, *([] if given.output else ["--output", output])]
-    )
-    if any(getattr(options, name) is not None for name in LIMITS):
+    status = search(words)  # which checks the options
+    if Path(output).is_dir() and any(getattr(options, name) is not None for name in LIMITS):
         _recommend(options)
-    return int(status)
+    return status
 
 
 def make_parser() -> Parser:
