@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,11 +16,12 @@
 # %% [markdown]
 # # Compare reducers
 #
-# How much accuracy does each reducer take for the time it gives? A *sweep* scores and times one model with many
-# settings; a *Pareto front* shows those that no other beats. This notebook makes a small one with the bundled model
-# and four of the bundled scenes, in one or two minutes on a CPU.
+# How much mIoU does each reducer cost, and how much time does it save? A *sweep* evaluates and benchmarks one model
+# with many settings; the *Pareto front* holds the settings that no other beats. This notebook runs a small sweep with
+# the bundled model on four bundled scenes, in one to two minutes on a CPU.
 
 # %%
+# %matplotlib inline
 import os
 import subprocess
 import sys
@@ -29,29 +32,29 @@ import matplotlib.pyplot as plt
 import yaml
 
 import lightning_expedite
-from lightning_expedite.reporting.front import pareto_front
-from lightning_expedite.reporting.runs import read_runs
+from lightning_expedite.analysis.front import pareto_front
+from lightning_expedite.analysis.results import read_results
 
 ROOT = Path(lightning_expedite.__file__).parents[1]
 FOLDER = Path(tempfile.mkdtemp(prefix="compare_reducers_"))
 
 
-def expedite(*words):
-    """Run `python -m lightning_expedite` with some words."""
-    command = [sys.executable, "-m", "lightning_expedite", *map(str, words)]
-    plain = {name: value for name, value in os.environ.items() if not name.endswith(("FORCE_COLOR", "COLOR_FORCE"))}
-    environment = {**plain, "NO_COLOR": "1", "COLUMNS": "130"}
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if answer.returncode != 0:
-        raise RuntimeError(answer.stdout + answer.stderr)
-    return answer.stdout
+def expedite(*arguments):
+    """Run `lightning-expedite` and return what it prints."""
+    command = [sys.executable, "-m", "lightning_expedite", *map(str, arguments)]
+    kept = {name: value for name, value in os.environ.items() if not name.endswith(("FORCE_COLOR", "COLOR_FORCE"))}
+    environment = {**kept, "NO_COLOR": "1", "COLUMNS": "130"}
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode != 0:
+        raise RuntimeError(process.stdout + process.stderr)
+    return process.stdout
 
 
 # %% [markdown]
 # ## The grid
 #
-# A grid is a YAML file that lists reducers. Values below `grid` are combined, and those below `points` are taken as
-# they are.
+# A grid is a YAML file that lists reducers. Values below `grid` are combined, those below `points` are taken as they
+# are. The baseline is always a point of its own.
 
 # %%
 GRID = [
@@ -70,59 +73,43 @@ expedite("sweep", "--config", ROOT / "configs/demo_none.yaml", "--grid", grid, "
 print(*sorted(path.name for path in (sweep / "points").iterdir()), sep="\n")
 
 # %% [markdown]
-# Each point has a folder with the config that it stands for, its scores and its times. A sweep that was stopped is
-# taken up by the same command.
+# Each point has a folder with its config, scores and times. The same command resumes an interrupted sweep.
 #
-# ## The figures
+# ## The results
 #
-# `read_runs` brings scores and times of the same setting together. Its speed-up is that over the model without a
-# reducer, timed in turns with it.
+# `read_results` returns one pandas table with the scores and times of each setting. The speed-up is relative to the
+# baseline, which is timed alternately with each reduced model.
 
 # %%
-runs = read_runs([sweep])
-unreduced = next(run for run in runs if run.reducer is None)
-full = unreduced.test.content["scores"]["mIoU"]
-print(f"{'':<50}{'mIoU %':>8}{'lost':>7}{'FLOP ratio':>12}{'speed-up':>10}")
-print(f"{unreduced.label:<50}{full:>8.2f}")
-points = []
-for run in runs:
-    if run.reducer is None:
-        continue
-    miou, row = run.test.content["scores"]["mIoU"], run.speed.row
-    speedup = row["latency"]["speedup"]["median"]
-    points.append((run, speedup, miou))
-    print(f"{run.label:<50}{miou:>8.2f}{full - miou:>7.2f}{row['gflops']['ratio']:>12.2f}{speedup:>10.2f}")
+table = read_results([sweep])
+table[["label", "mIoU", "mIoU_difference", "flop_ratio", "speedup"]].round(2)
 
 # %% [markdown]
 # ## The Pareto front
 #
-# A setting is on the front when no other is both faster and more accurate. Everything below the line is beaten by
-# something on it. Where on the front to be is a question of what a point of mIoU is worth to you; a setting off it is
-# never the answer.
+# A setting is on the front if no other is both faster and more accurate. Which point of the front to choose depends on
+# what a point of mIoU is worth to you; a setting below it is never the best choice.
 
 # %%
-everything = [("none", 1.0, full), *((run.method, speedup, miou) for run, speedup, miou in points)]
-front = [everything[index] for index in pareto_front([(1 / speedup, miou) for _, speedup, miou in everything])]
+front = table.iloc[pareto_front(list(zip(1 / table["speedup"], table["mIoU"], strict=True)))]
 
 figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-for method in dict.fromkeys(name for name, _, _ in everything):
-    places = [(speedup, miou) for name, speedup, miou in everything if name == method]
-    axes.scatter(*zip(*places, strict=True), s=50, label=method, zorder=3)
-axes.plot([speedup for _, speedup, _ in front], [miou for _, _, miou in front], color="0.5", linewidth=1)
-axes.set_xlabel("speed-up over the unreduced model (latency at batch 1, CPU, float32)")
+for method, settings in table.groupby("method", sort=False):
+    axes.scatter(settings["speedup"], settings["mIoU"], s=50, label=method, zorder=3)
+axes.plot(front["speedup"], front["mIoU"], color="0.5", linewidth=1)
+axes.set_xlabel("speed-up over the baseline (latency at batch 1, CPU, float32)")
 axes.set_ylabel("mIoU, %")
 axes.grid(color="0.92")
 axes.set_axisbelow(True)
 axes.legend(frameon=False)
-axes.set_title("the bundled model on four drawn scenes")
+axes.set_title("bundled model, four synthetic scenes")
 plt.show()
 
 # %% [markdown]
-# ## The same as a page, and as an answer
+# ## Report and recommendation
 #
-# `report` makes a page with tables, fronts and pictures of the same results; `recommend` names the fastest setting
-# within a loss. With four images it has reason to warn: whether a difference of a point is more than chance, it says
-# too.
+# `report` writes a page with tables, fronts and figures of the same results; `recommend` names the fastest setting
+# within a loss, and how certain the choice is. With four images it has to warn.
 
 # %%
 expedite("report", sweep, "--output", FOLDER / "report")
@@ -132,5 +119,5 @@ print(*sorted(path.name for path in (FOLDER / "report").iterdir()), sep="\n")
 print(expedite("recommend", sweep, "--max_loss", 8))
 
 # %% [markdown]
-# For a decision: your own model and images (`--config` of your own), all of them rather than four, the machine that
-# will run the model, more settings (`configs/grids` has examples), and more time for each pair than three seconds.
+# To decide for real: your own model and images (a `--config` of your own), all images instead of four, the machine
+# that will run the model, more settings (`configs/grids` has examples), and more than three seconds per benchmark.

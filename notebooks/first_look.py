@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,9 +16,9 @@
 # %% [markdown]
 # # A first look at token reduction
 #
-# The bundled demo model labels a drawn road scene twice: with all its tokens, and with a token reducer. The pictures
-# show where the two differ, which tokens were joined, and what that costs in mIoU. Everything runs on a CPU in about
-# a minute; nothing is downloaded.
+# The bundled demo model segments a synthetic road scene with all its tokens and with a token reducer. The figures show
+# where the predictions differ, which tokens were merged, and how much mIoU that costs. Everything runs on a CPU in
+# about a minute; nothing is downloaded.
 
 # %%
 # %matplotlib inline
@@ -24,17 +26,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from lightning_expedite import load_segmenter, segment, token_groups, with_reducer
+from lightning_expedite import ACT, EViT, TokenClustering, ToMe, load, segment, token_groups, with_reducer
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
-from lightning_expedite.metrics import SegmentationScores
-from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
+from lightning_expedite.evaluation.metrics import SegmentationScores
 
 # %% [markdown]
-# ## One scene, labelled twice
+# ## Baseline and reduced model
 #
-# Three calls: load a model, take the same one with a reducer, label an image. `segment` takes a file, a Pillow image
-# or an array, and does what `python -m lightning_expedite predict` does: it lays windows over the image and averages
-# their logits. A reducer has no parameters, so both models have the same weights.
+# Three calls: load a model, add a reducer, segment an image. `segment` takes a path, a PIL image or an array and
+# predicts what `lightning-expedite predict` does: it slides windows over the image and averages their logits.
+# A reducer has no parameters, so both models share their weights.
 #
 # Choose one of the four reducers here. Fewer `clusters`, a smaller `keep_rate`, fewer `query_hashes` or a larger
 # `ratio` reduce more.
@@ -48,22 +49,22 @@ REDUCERS = {
 }
 reducer = REDUCERS["clustering"]
 
-image, truth = draw_scene(VALIDATION[3])
-unreduced = load_segmenter("demo")
-reduced = with_reducer(unreduced, reducer)
-full, short = segment(unreduced, image), segment(reduced, image)
+image, target = draw_scene(VALIDATION[3])
+baseline = load("demo")
+reduced = with_reducer(baseline, reducer)
+baseline_result, reduced_result = segment(baseline, image), segment(reduced, image)
 print(reducer)
-print(full)
-print(f"{100 * np.mean(full.labels != short.labels):.1f} % of the pixels get another label with the reducer")
+print(baseline_result)
+print(f"{100 * np.mean(baseline_result.labels != reduced_result.labels):.1f} % of the pixels change their class")
 
 # %%
-full.compare(short, label=truth)
+baseline_result.compare(reduced_result, label=target)
 
 # %% [markdown]
-# ## Which tokens went together
+# ## Which tokens were merged
 #
-# Patches that share a token are drawn in their mean colour, with lines between groups. Reducers work within a window,
-# so no group crosses the border of one. `notebooks/what_the_clusters_see.ipynb` looks at this more closely.
+# Patches that share a token are filled with their mean colour and outlined. Reducers work within a window, so no group
+# crosses its border. `what_the_clusters_see.ipynb` has more of these figures.
 
 # %%
 token_groups(reduced, image)
@@ -71,41 +72,43 @@ token_groups(reduced, image)
 # %% [markdown]
 # ## What it costs
 #
-# mIoU over a few scenes. The eight scenes here are too few to rank methods by; the scores of all 64 come from `python
-# -m lightning_expedite test --config configs/demo_ours.yaml` and the other demo configs.
+# mIoU over eight scenes, which are too few to rank methods. `lightning-expedite test --config configs/demo_ours.yaml`
+# and the other demo configs evaluate all 64.
 
 # %%
 SCENES = [draw_scene(index) for index in VALIDATION[:8]]
 
 
-def scores(model):
-    counter = SegmentationScores(len(CLASSES))
-    for image, truth in SCENES:
-        labels = segment(model, image).labels.astype(np.int64)
-        counter.update(torch.from_numpy(labels)[None], torch.from_numpy(truth)[None])
-    return counter.compute()
+def evaluate(model):
+    """Compute the scores of a model over the scenes."""
+    metric = SegmentationScores(len(CLASSES))
+    for image, target in SCENES:
+        prediction = segment(model, image).labels.astype(np.int64)
+        metric.update(torch.from_numpy(prediction)[None], torch.from_numpy(target)[None])
+    return metric.compute()
 
 
-without = scores(unreduced)
-results = {name: scores(with_reducer(unreduced, method)) for name, method in REDUCERS.items()}
+baseline_scores = evaluate(baseline)
+scores = {name: evaluate(with_reducer(baseline, reducer)) for name, reducer in REDUCERS.items()}
 
-print(f"{'':<14}{'mIoU %':>8}{'difference':>12}")
-print(f"{'all tokens':<14}{without['mIoU']:>8.2f}")
-for name, result in results.items():
-    print(f"{name:<14}{result['mIoU']:>8.2f}{result['mIoU'] - without['mIoU']:>+12.2f}")
+print(f"{'':<12}{'mIoU, %':>8}{'difference':>12}")
+print(f"{'baseline':<12}{baseline_scores['mIoU']:>8.2f}")
+for name, values in scores.items():
+    print(f"{name:<12}{values['mIoU']:>8.2f}{values['mIoU'] - baseline_scores['mIoU']:>+12.2f}")
 
 # %%
-place = np.arange(len(CLASSES))
-figure, axis = plt.subplots(figsize=(11, 4.5), layout="constrained")
-for number, (name, result) in enumerate(results.items()):
-    axis.bar(place + 0.2 * (number - 1.5), (result["IoU"] - without["IoU"]).numpy(), width=0.2, label=name)
-axis.axhline(0, color="black", linewidth=0.8)
-axis.set_xticks(place, CLASSES)
-axis.set_ylabel("change of IoU in points")
-axis.set_title(f"IoU of each class against that with all tokens, over {len(SCENES)} scenes")
-axis.legend(frameon=False)
+positions = np.arange(len(CLASSES))
+figure, axes = plt.subplots(figsize=(11, 4.5), layout="constrained")
+for number, (name, values) in enumerate(scores.items()):
+    difference = (values["IoU"] - baseline_scores["IoU"]).numpy()
+    axes.bar(positions + 0.2 * (number - 1.5), difference, width=0.2, label=name)
+axes.axhline(0, color="black", linewidth=0.8)
+axes.set_xticks(positions, CLASSES)
+axes.set_ylabel("difference of IoU, points")
+axes.set_title(f"IoU per class compared with the baseline, {len(SCENES)} scenes")
+axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# Next: `compare_reducers.ipynb` scores and times many settings, `bring_your_own.ipynb` goes on with a model, data and
-# a reducer of your own.
+# Next: `compare_reducers.ipynb` evaluates and times many settings, `bring_your_own.ipynb` uses your own model, data and
+# reducer.

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -14,40 +16,39 @@
 # %% [markdown]
 # # What the clusters see
 #
-# A reducer decides for every patch whether it keeps a token of its own. This notebook draws those decisions: which
-# patches share a token, where, and what becomes of thin things such as poles. It runs on a CPU in about a minute, on
-# scenes that come with the package; give `IMAGE` the path of a picture and `CHECKPOINT` your own model to look at
-# those, in all cells but the last.
+# A reducer decides for every patch whether it keeps its own token. This notebook draws these decisions: which patches
+# share a token, where, and what happens to thin objects such as poles. It runs on a CPU in about a minute, on scenes
+# that come with the package. Set `IMAGE` to the path of an image and `CHECKPOINT` to your own model to see yours, in
+# all cells except the last.
 
 # %%
 # %matplotlib inline
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lightning_expedite import load_segmenter, segment, token_groups, with_reducer
+from lightning_expedite import ACT, EViT, TokenClustering, ToMe, load, segment, token_groups, with_reducer
 from lightning_expedite.data.scenes import CLASSES, VALIDATION, draw_scene
+from lightning_expedite.evaluation.one_image import Preparation
 from lightning_expedite.evaluation.token_maps import token_maps
-from lightning_expedite.one_image import Preparation
-from lightning_expedite.reducers import ACT, EViT, TokenClustering, ToMe
 
 CHECKPOINT = "demo"
 IMAGE, _ = draw_scene(VALIDATION[5])
-model = load_segmenter(CHECKPOINT)
+model = load(CHECKPOINT)
 segment(model, IMAGE)
 
 # %% [markdown]
-# ## Clustering
+# ## Expedit clustering
 #
-# Tokens join a grid of clusters softly, after one layer. Each patch is drawn with the cluster that takes its largest
-# share. Clusters begin as a regular grid and bend towards what is alike: their borders follow the road's edge and the
-# skyline where the layer's tokens tell them apart. A token can only go to a cluster near its place, which keeps
-# things apart that look the same far from each other.
+# After one layer, all tokens are softly assigned to a grid of clusters. Each patch is drawn in the cluster with its
+# largest weight. Clusters start as a regular grid and adapt to the tokens: their borders follow the edge of the road
+# and the skyline where the features differ. A token can only join a cluster near its position, so similar regions far
+# apart stay separate.
 
 # %%
 token_groups(with_reducer(model, TokenClustering(location=4, clusters=(8, 8))), IMAGE)
 
 # %% [markdown]
-# More clusters leave less to share. Where a cluster has a single patch, the picture shows the image itself.
+# With more clusters, fewer patches share one. Where a cluster has a single patch, the image itself is shown.
 
 # %%
 token_groups(with_reducer(model, TokenClustering(location=4, clusters=(12, 12))), IMAGE)
@@ -55,8 +56,8 @@ token_groups(with_reducer(model, TokenClustering(location=4, clusters=(12, 12)))
 # %% [markdown]
 # ## EViT
 #
-# Patches are dropped in three layers, those first to which the class token attends least. White patches have no token
-# any more from that layer on; after the encoder they get theirs rebuilt from the most similar patch that was kept.
+# Three layers prune the patches that the class token attends to least. White patches have no token from that layer on;
+# after the encoder, each is reconstructed from the most similar patches that were kept.
 
 # %%
 token_groups(with_reducer(model, EViT(locations=(4, 7, 10), keep_rate=0.7)), IMAGE)
@@ -64,8 +65,8 @@ token_groups(with_reducer(model, EViT(locations=(4, 7, 10), keep_rate=0.7)), IMA
 # %% [markdown]
 # ## ToMe
 #
-# Tokens are merged before each attention and each MLP, and copied back afterwards. So every layer has its own groups,
-# which may lie anywhere in the window: similarity decides alone. Two layers, early and late:
+# Tokens are merged before each attention and each MLP and copied back after it. Every layer therefore has its own
+# groups, anywhere in the window: only similarity counts. An early and a late layer:
 
 # %%
 token_groups(with_reducer(model, ToMe(ratio=0.5)), IMAGE, layers=(1, 12))
@@ -73,8 +74,8 @@ token_groups(with_reducer(model, ToMe(ratio=0.5)), IMAGE, layers=(1, 12))
 # %% [markdown]
 # ## ACT
 #
-# Here queries of the attention share a result, for each head apart, and tokens stay as many as they are. Fewer hashes
-# make larger groups.
+# Similar queries share one attention result, per head; the number of tokens stays the same. Fewer hashes make larger
+# groups.
 
 # %%
 token_groups(with_reducer(model, ACT(query_hashes=16)), IMAGE, layers=(1, 6, 12), head=1)
@@ -82,50 +83,49 @@ token_groups(with_reducer(model, ACT(query_hashes=16)), IMAGE, layers=(1, 6, 12)
 # %% [markdown]
 # ## What a group costs
 #
-# Pixels whose patches share a token get much the same logits. Where they belong to several classes, the commonest is
-# likely to win. How many pixels are *outvoted*, that is of another class than most pixels of their group? The first
-# bars stand for single patches, without any reducer: thin things are outvoted there already, and a group adds to it.
-# The decoder and the layers before clustering can still tell such pixels apart, so this is where to look, not what is
-# lost.
+# Pixels whose patches share a token get similar logits. If they belong to several classes, the most frequent one is
+# likely to win. How many pixels belong to another class than most pixels of their group? The first bars are for single
+# patches, without a reducer: thin objects are already outvoted there, and groups add to it. The decoder and the layers
+# before the clustering can still separate such pixels, so this shows where losses are likely, not how large they are.
 
 # %%
 SCENES = [draw_scene(index) for index in VALIDATION[:6]]
 
 
-def groups_of(model, image):
-    """Number of each pixel's group (H, W) after clustering."""
+def cluster_map(model, image):
+    """Return the group of each pixel (H, W) after clustering."""
     preparation = Preparation.of(model, {})
     view, _ = preparation.views(image, next(model.parameters()))[0]
     return token_maps(model, view, preparation.windows).steps[0].group
 
 
-def patches_of(image):
-    """Number of each pixel's patch (H, W)."""
+def patch_map(image):
+    """Return the patch of each pixel (H, W)."""
     rows, columns = (np.arange(side) // model.architecture.patch_size for side in image.shape[:2])
     return rows[:, None] * (columns[-1] + 1) + columns
 
 
-def outvoted(group, truth):
-    """Tell for each pixel (H, W) whether most pixels of its group are of another class."""
-    votes = np.zeros((group.max() + 1, len(CLASSES)), dtype=int)
-    np.add.at(votes, (group, truth), 1)
-    return truth != votes.argmax(axis=1)[group]
+def outvoted(groups, target):
+    """Return whether most pixels of the group belong to another class, for each pixel (H, W)."""
+    votes = np.zeros((groups.max() + 1, len(CLASSES)), dtype=int)
+    np.add.at(votes, (groups, target), 1)
+    return target != votes.argmax(axis=1)[groups]
 
 
-ways = {"patches alone": patches_of}
+groupings = {"patches": patch_map}
 for side in (12, 8):
     clustered = with_reducer(model, TokenClustering(location=4, clusters=(side, side)))
-    ways[f"{side} x {side} clusters"] = lambda image, clustered=clustered: groups_of(clustered, image)
+    groupings[f"{side} x {side} clusters"] = lambda image, clustered=clustered: cluster_map(clustered, image)
 
-place = np.arange(len(CLASSES))
-figure, axis = plt.subplots(figsize=(11, 4.5), layout="constrained")
-for number, (name, group) in enumerate(ways.items()):
-    lost = np.concatenate([outvoted(group(image), truth).ravel() for image, truth in SCENES])
-    classes = np.concatenate([truth.ravel() for _, truth in SCENES])
-    shares = [100 * lost[classes == index].mean() for index in place]
-    axis.bar(place + 0.27 * (number - 1), shares, width=0.27, label=name)
-axis.set_xticks(place, CLASSES)
-axis.set_ylabel("outvoted pixels, % of the class")
-axis.set_title(f"pixels of another class than most of their group, over {len(SCENES)} scenes")
-axis.legend(frameon=False)
+positions = np.arange(len(CLASSES))
+targets = np.concatenate([target.ravel() for _, target in SCENES])
+figure, axes = plt.subplots(figsize=(11, 4.5), layout="constrained")
+for number, (name, groups_of) in enumerate(groupings.items()):
+    lost = np.concatenate([outvoted(groups_of(image), target).ravel() for image, target in SCENES])
+    shares = [100 * lost[targets == index].mean() for index in positions]
+    axes.bar(positions + 0.27 * (number - 1), shares, width=0.27, label=name)
+axes.set_xticks(positions, CLASSES)
+axes.set_ylabel("outvoted pixels, % of the class")
+axes.set_title(f"pixels of another class than most of their group, {len(SCENES)} scenes")
+axes.legend(frameon=False)
 plt.show()
