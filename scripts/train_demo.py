@@ -69,7 +69,7 @@ class TrainingScenes(Dataset[Sample]):
         return self.scenes
 
     def __getitem__(self, item: int) -> Sample:
-        """Give the crops ``(C, 3, S, S)`` and labels ``(C, S, S)`` of one scene."""
+        """Return the crops ``(C, 3, S, S)`` and labels ``(C, S, S)`` of one scene."""
         index = TRAINING[item]
         image, labels = draw_scene(index)
         rng = np.random.default_rng([self.seed, index])
@@ -79,13 +79,13 @@ class TrainingScenes(Dataset[Sample]):
 
 
 class ValidationScenes(Dataset[Sample]):
-    """Whole validation scenes: images ``(3, H, W)`` and labels ``(H, W)``."""
+    """Full validation scenes: images ``(3, H, W)`` and labels ``(H, W)``."""
 
     def __len__(self) -> int:
         return len(VALIDATION)
 
     def __getitem__(self, item: int) -> Sample:
-        """Give one scene."""
+        """Return one scene."""
         image, labels = draw_scene(VALIDATION[item])
         return to_tensor(image), torch.from_numpy(labels).long()
 
@@ -123,14 +123,14 @@ class DemoTraining(pl.LightningModule):
         self.scores = SegmentationScores(len(CLASSES))
 
     def training_step(self, batch: Sample, batch_index: int) -> Tensor:
-        """Give the loss of a batch of crops ``(B, C, 3, S, S)`` with labels ``(B, C, S, S)``."""
+        """Return the loss of a batch of crops ``(B, C, 3, S, S)`` with labels ``(B, C, S, S)``."""
         images, labels = (part.flatten(0, 1) for part in batch)
         loss = F.cross_entropy(self.model(images).float(), labels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Sample, batch_index: int) -> None:
-        """Label whole scenes and count their pixels."""
+        """Segment full scenes and count their pixels."""
         for image, labels in zip(*batch, strict=True):
             height, width = labels.shape
             prediction = self.windows.predict(self.model, [(image, False)], (height, width))
