@@ -261,8 +261,6 @@ def test_without_profilers_nothing_is_reported(run, config):
 def test_a_negative_warm_up_is_refused():
     with pytest.raises(ConfigError, match="warmup is -1"):
         LatencyProfiler(-1)
-    with pytest.raises(ConfigError, match="warmup is -2"):
-        FlopsProfiler(-2)
 
 
 def test_the_figures_of_several_processes_one_of_them_without_images(tmp_path):
