@@ -81,6 +81,7 @@ def test_settings_that_cannot_work_end_with_one_line(fails, config, words, parts
         ("--data.ignore 4", "data.ignore is 4: expected a list such as [4]"),
         ("--data.scales 1", "data.scales is 1: expected a list such as [1]"),
         ("--data.num_worker 4", "unknown key data.num_worker: Folder has no 'num_worker' (did you mean num_workers?)"),
+        ("--data Demo --data.ignore 4", "unknown key data.ignore: Demo has no 'ignore'; its settings are "),
         ("--trainer.precision 17", "trainer.precision is 17: expected one of 64, 32, 16,"),
         ("--trainer.callbacks Nothing", "trainer.callbacks is Nothing: expected the name or import path of a class"),
         ("--resume often", "resume is often: expected true or false"),
@@ -120,6 +121,7 @@ def test_numbers_with_commas_are_a_list(run, config, words):
 def test_a_config_that_is_missing(fails, tmp_path):
     assert "no_such.yaml cannot be read" in fails("test", "--config", tmp_path / "no_such.yaml")
     assert "cannot be read" in fails("test", "--config")
+    assert "(did you mean demo_ours?)" in fails("test", "--config", "configs/demo_our.yaml")
 
 
 def test_a_config_whose_base_is_missing(fails, data):

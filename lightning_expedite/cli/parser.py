@@ -75,7 +75,8 @@ def explain(parser: Any, message: str) -> str:
         known = [option.removeprefix(f"--{group}.") for option in options if option.startswith(f"--{group}.")]
         known = _arguments_of(owner[-1]) if owner else known if group else [name[2:] for name in options]
         where = owner[-1].rpartition(".")[2] if owner else group or parser.prog
-        return f"unknown key {_join(group, name)}: {where} has no {name!r}{nearest(name, known)}"
+        hint = nearest(name, known) or (f"; its settings are {', '.join(known)}" if owner else "")
+        return f"unknown key {_join(group, name)}: {where} has no {name!r}{hint}"
     required = re.search(r"the following arguments are required: (\S+)", message)
     if required and owner:
         return f"{key}: {owner[-1].rpartition('.')[2]} needs a value for {required[1]} (--{_join(key, required[1])})"

@@ -22,7 +22,7 @@ from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
 from ..files import POINT_FILE, read_yaml
 from . import SUBCOMMANDS
-from .parser import PROGRAM, ShortErrors
+from .parser import PROGRAM, ShortErrors, nearest
 from .values import check_values
 
 import_data_sets()  # so that their classes can be named
@@ -81,7 +81,7 @@ class EvaluationCLI(LightningCLI):
                 "callbacks": [ImageProgress()],
             },
             parser_class=EvaluationParser,
-            parser_kwargs={"prog": program, "usage": f"{program} [options]", "description": SUBCOMMANDS[self.name]},
+            parser_kwargs={"prog": program, "usage": f"{program} [options]", "description": SUBCOMMANDS.get(self.name)},
             args=words,
             run=False,
             auto_configure_optimizers=False,
@@ -239,7 +239,9 @@ def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     try:
         content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from error
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        hint = nearest(path.stem, (file.stem for file in BUNDLED_CONFIGS.glob("*.yaml"))) if not above else ""
+        raise ConfigError(f"--config {path} cannot be read: {reason}{hint}") from error
     bases = (content or {}).get("base", []) if isinstance(content or {}, dict) else None
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ConfigError(f"--config {path} must be a mapping, and its base a list of files")
