@@ -91,7 +91,7 @@ def _search(arguments: Sequence[str]) -> int:
         known.add_argument(name, default="")
     given = known.parse_known_args(["--config" if word == "-c" else word for word in words])[0]
     output = given.output or f"runs/search_{Path(given.config).stem}_{given.reducer.rpartition('.')[2]}"
-    options = make_parser().parse_args([*own, output])
+    options = make_parser().parse_args([output, *own])
     status = search(words)  # which checks the options
     if Path(output).is_dir() and any(getattr(options, name) is not None for name in LIMITS):
         _recommend(options)
