@@ -1,11 +1,17 @@
 """What a second command may do with what a first one left behind, and options that change how a run is started."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from processes import process_environment
 from small_run import command_line, make_config, make_data
+from stored_models import OFFICIAL
 
 from lightning_expedite.cli.settings import EvaluationCLI, expand_configs
 from lightning_expedite.errors import ConfigError
@@ -125,3 +131,49 @@ def test_images_that_were_counted_for_other_classes_are_refused(run, stop, confi
     message = run(*words, "--resume", "true", status=2)
     assert f"has counted {record['name']} for 1 classes, but the model has 5: give --overwrite to begin anew" in message
     run(*words, "--overwrite")
+
+
+def test_a_model_with_one_class(run, tmp_path):
+    """Case 11: everything is that class, so every score is 100 wherever pixels are labelled."""
+    config = make_config(make_data(tmp_path, count=2))
+    content = yaml.safe_load(config.read_text())
+    content["data"]["init_args"] |= {"classes": ["thing"], "ignore": [1, 2, 3]}
+    config.write_text(yaml.safe_dump(content))
+    state = torch.load(OFFICIAL / "checkpoint.pth", weights_only=True)["model"]
+    state["decoder.cls_emb"] = state["decoder.cls_emb"][:, :1]
+    for name in ("weight", "bias"):
+        state[f"decoder.mask_norm.{name}"] = state[f"decoder.mask_norm.{name}"][:1]
+    variant = yaml.safe_load((OFFICIAL / "variant.yml").read_text())
+    variant["net_kwargs"]["n_cls"] = 1
+    (tmp_path / "model").mkdir()
+    torch.save({"model": state}, tmp_path / "model" / "checkpoint.pth")
+    (tmp_path / "model" / "variant.yml").write_text(yaml.safe_dump(variant))
+    run("test", "--config", config, "--model.checkpoint", tmp_path / "model", "--output", "out")
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["scores"] == {"mIoU": 100.0, "aAcc": 100.0, "mAcc": 100.0}
+    assert found["intersection"] == found["union"] == found["label"] != [0]
+
+
+def test_names_that_are_no_utf8(run, config, tmp_path):
+    """Case 12."""
+    for folder in ("images", "labels"):
+        path = next((tmp_path / folder).rglob("0.png"))
+        path.rename(path.with_name(os.fsdecode(b"stra\xdfe.png")))
+    run("test", "--config", config, "--output", "out")
+    names = [json.loads(line)["name"] for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
+    assert [name for name in names if "stra" in name] == ["part0/stra\\xdfe"]
+    run("predict", "--config", config, "--output", "maps", "--overlay")
+    assert len(list((tmp_path / "maps").rglob("*stra*.png"))) == 2
+
+
+def test_class_names_outside_the_terminals_encoding(config, tmp_path):
+    """Case 13."""
+    content = yaml.safe_load(config.read_text())
+    content["data"]["init_args"]["classes"][0] = "straße 道路"
+    config.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
+    environment = process_environment(PYTHONIOENCODING="ascii")
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert rb"stra\xdfe \u9053\u8def" in done.stdout
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["per_class"][0]["name"] == "straße 道路"

@@ -13,7 +13,7 @@ from lightning_expedite.cli import main
 
 EVIT = {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}
 COUNTS = ("images", "images_total", "complete", "windows", "windows_unreduced", "scores", "per_class")
-COUNTS += ("intersection", "union", "prediction", "label")
+COUNTS += ("intersection", "union", "prediction", "label", "warnings")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 DDP = ("--trainer.strategy", "ddp")
 SLURM = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "job", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}

@@ -1,16 +1,13 @@
 """Memory that runs out: half the windows at once, said so, the same labels; then a clear error."""
 
 import json
-import subprocess
-import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from processes import process_environment
-from small_run import make_config, make_data
+from small_run import make_config
 from tiny import noise, tiny_model
 
 from lightning_expedite.errors import DeviceMemoryError
@@ -206,15 +203,6 @@ def test_a_run_goes_on(run, config, narrow, uncompiled, monkeypatch, compiled):
     assert Path("out/images.jsonl").read_bytes() == Path("two/images.jsonl").read_bytes()
 
 
-def test_predict_goes_on_with_and_without_the_reducer(run, data, narrow):
-    config = make_config(data, reducer={"class_path": "ToMe", "init_args": {"ratio": 0.3}})
-    narrow(2, cpu)
-    with pytest.warns(UserWarning, match="memory ran out with 4 windows at once") as shown:
-        assert run("predict", "--config", config, "--output", "maps", "--compare")[0] == 0
-    assert sum("memory ran out" in str(one.message) for one in shown) == 1
-    assert len(list(Path("maps").rglob("*.png"))) == 8
-
-
 def test_comparisons_alone_may_run_out(run, data, monkeypatch):
     """Without its reducer a model takes more memory."""
     config = make_config(data, reducer={"class_path": "ToMe", "init_args": {"ratio": 0.3}})
@@ -247,39 +235,6 @@ def test_the_benchmark_never_halves(fails, narrow):
     words += ("--whole_images", 1, "--output", "bench", "--overwrite")
     message = fails("benchmark", "--config", ROOT / "configs/demo_none.yaml", *words)
     assert "memory ran out" in message
-
-
-TIGHT = '''
-import torch
-from lightning_expedite.reducers.base import Reducer, Reduction
-
-class Tight(Reducer):
-    """Runs out of memory in the second process, with more than one window."""
-
-    def start(self, layout):
-        return TightReduction(layout)
-
-class TightReduction(Reduction):
-    def restore_logits(self, logits):
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1 and len(logits) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return logits
-'''
-
-
-def test_one_of_two_processes_halves_and_the_results_say_so(tmp_path):
-    config = make_config(make_data(tmp_path), window=48, stride=32)
-    (tmp_path / "tight.py").write_text(TIGHT)
-    command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
-    command += ["--model.reducer", "tight.Tight", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=process_environment(tmp_path)
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    resampled, memory = json.loads((tmp_path / "out/results.json").read_text())["warnings"]
-    assert "the embeddings are resampled" in resampled  # once, though both processes know it
-    assert memory == NOTICE
-    assert done.stderr.count(NOTICE) == 1
 
 
 # --- On a GPU ----------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import itertools
 import json
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tiny import noise, tiny_model
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.evaluation import SlidingWindow, inference
 from lightning_expedite.evaluation.inference import label_map
-from lightning_expedite.evaluation.upsampling import KEPT_LARGE, SMALL, interpolate_rows, row_weights
+from lightning_expedite.evaluation.upsampling import interpolate_rows
 from lightning_expedite.evaluation.windows import plan_windows, size_for_windows
 from lightning_expedite.reducers import ACT, TokenClustering
 
@@ -150,21 +149,6 @@ def test_bands_equal_one_interpolation_at_sizes_of_the_published_protocols(size,
         for start in range(0, target[0], 100)
     ]
     assert (torch.cat(bands, dim=1) - expected).abs().max() <= 1e-6 * expected.abs().max()
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])  # meta stands for a GPU
-def test_of_large_weights_few_are_kept(device):
-    device = torch.device(device)
-    kept = [weakref.ref(row_weights(400, 500 + number, 0, 400, device)[2]) for number in range(KEPT_LARGE + 20)]
-    assert sum(weights() is not None for weights in kept) == KEPT_LARGE
-    assert row_weights(400, 519 + KEPT_LARGE, 0, 400, device)[2] is kept[-1]()
-
-
-def test_all_small_weights_of_an_image_are_kept_on_a_cpu():
-    bands = [(start, start + 20) for start in range(0, 4000, 20)]
-    first, again = ([row_weights(300, 4000, *band, torch.device("cpu"))[2] for band in bands] for _ in range(2))
-    assert all(one is other for one, other in zip(first, again, strict=True))
-    assert max(weights.numel() for weights in first) <= SMALL
 
 
 def test_half_precision_logits_are_interpolated_in_float32():

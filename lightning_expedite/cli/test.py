@@ -40,7 +40,7 @@ class ScoringCLI(EvaluationCLI):
             raise ConfigError(f"--log_images is {self.config.log_images}: it must be 0 or more")
 
     def instantiate_classes(self) -> None:
-        """Make model, data, trainer and loggers.
+        """Create model, data, trainer and loggers.
 
         Raises:
             ConfigError: A logger's package is not installed.
@@ -67,7 +67,7 @@ class ScoringCLI(EvaluationCLI):
 
 
 def missing_package(error: BaseException | None) -> str | None:
-    """Give what a missing package's error says, which jsonargparse wraps, or ``None`` for any other error."""
+    """Return the message of a missing package's error, which jsonargparse wraps; ``None`` for any other error."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError):
             return next(iter(str(error).splitlines()), "unknown")

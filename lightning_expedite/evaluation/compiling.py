@@ -1,4 +1,4 @@
-"""The model's pass over windows, compiled by ``torch.compile``."""
+"""The forward pass over windows, compiled by ``torch.compile``."""
 
 import copy
 import warnings
@@ -16,27 +16,23 @@ from .inference import WindowForward, run_windows
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 BACKEND = "inductor"
-# PyTorch 2.11 stops at reducers; once that was worked around, it compiled ToMe to other logits without a word.
+# PyTorch 2.11 fails at reducers; with a workaround it silently compiled ToMe to other logits.
 OLDEST_COMPILER = "2.14"
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # those that replay CUDA graphs
 REPEATS = 3  # a CUDA graph is warmed up, recorded and replayed
 
 
 def require_compiler(reducer: Reducer | None) -> None:
-    """Refuse to compile a reducer with a PyTorch that is not known to do it rightly.
-
-    Raises:
-        ConfigError: This PyTorch is older than `OLDEST_COMPILER`.
-    """
+    """Raise `ConfigError` for a reducer and a PyTorch that is not known to compile it correctly."""
     if reducer is not None and torch.__version__ < OLDEST_COMPILER:
         raise ConfigError(
-            f"PyTorch {torch.__version__} is not known to compile {type(reducer).__name__} rightly: use PyTorch "
+            f"PyTorch {torch.__version__} is not known to compile {type(reducer).__name__} correctly: use PyTorch "
             f"{OLDEST_COMPILER} or newer, or do not compile"
         )
 
 
 def one_graph(reducer: Reducer | None) -> bool:
-    """Tell whether a model with a reducer is compiled as one graph, without Python in between."""
+    """Return whether a model with a reducer is compiled as one graph, without Python in between."""
     return reducer is None or not reducer.shapes_depend_on_content
 
 
@@ -44,17 +40,16 @@ def one_graph(reducer: Reducer | None) -> bool:
 class CompiledWindows:
     """A compiled `WindowForward` for windows of one size, without recompilation from the second call on.
 
-    There are two graphs: one for a single window and one for any larger number. The first call, whatever its number
-    of windows, compiles both on noise, and with CUDA graphs records them for every number of windows. Windows of
-    another size, of images that are smaller than the window, run uncompiled; a warning says so.
+    There are two graphs: one for a single window and one for any larger number. The first call compiles both on noise,
+    and with CUDA graphs records them for every number of windows. Windows of another size, from images smaller than the
+    window, run uncompiled, with a warning.
 
     Args:
         window: Side of a window in pixels.
         batch_size: Most windows at once.
         mode: A mode of ``torch.compile``. With ``reduce-overhead`` and ``max-autotune`` a GPU replays CUDA graphs; what
             a call returns is then valid until the next one.
-        whole: Whether the model has to be one graph; else it may fall apart into several, with Python between them,
-            which are compiled as they come.
+        whole: Whether the model has to be one graph; otherwise graph breaks are allowed.
     """
 
     window: int
@@ -75,9 +70,9 @@ class CompiledWindows:
         return self._run(model, windows)
 
     def with_batch(self, batch_size: int) -> "CompiledWindows":
-        """Give the same for fewer windows at once; both graphs serve on.
+        """Return the same for fewer windows at once; both graphs are reused.
 
-        Recorded CUDA graphs are dropped, with the memory that they hold: the next call records those that fit.
+        Recorded CUDA graphs are dropped, with their memory: the next call records those that fit.
         """
         fewer = copy.copy(self)
         fewer.batch_size = batch_size

@@ -25,33 +25,33 @@ Views = Sequence[tuple[Tensor, bool]]
 """Normalised images ``(3, h, w)``, each with whether it is mirrored."""
 
 WindowForward = Callable[[Segmenter, Tensor], tuple[Tensor, bool | Tensor]]
-"""Runs the model on windows ``(B, 3, h, w)``: logits ``(B, K, rows, columns)``, and which windows were not reduced, as
-one ``bool`` for all of them or a boolean tensor ``(B,)``."""
+"""Function that runs the model on windows ``(B, 3, h, w)``. It returns logits ``(B, K, rows, columns)``, and which windows
+were not reduced: one ``bool`` for all of them, or a boolean tensor ``(B,)``."""
 
 
 def run_windows(model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tensor]:
-    """Run the model on windows as it is; see `WindowForward`."""
+    """Run the model on windows without compiling it; see `WindowForward`."""
     logits, reduction = model.segment_patches(windows)
     return logits, model.reducer is not None and reduction.is_identity()
 
 
 class Prediction(NamedTuple):
-    """Labels of one image, and how many of its windows the reducer left unreduced."""
+    """Predicted labels of one image, and how many of its windows the reducer left unreduced."""
 
     labels: Tensor  # (H, W) int64
     windows: int
     unreduced: int | Tensor
-    finite: Tensor  # boolean, on the device: whether all logits are numbers; labels of others mean nothing
+    finite: Tensor  # boolean, on the device: whether all logits are finite; otherwise labels mean nothing
 
     @property
     def windows_unreduced(self) -> int:
-        """Windows that the reducer left unreduced; where a GPU counted them, asking waits for it."""
+        """Number of windows that the reducer left unreduced; reading it waits for a GPU that counted them."""
         return int(self.unreduced)
 
 
 @dataclass(frozen=True)
 class WindowLogits:
-    """Logits of an image's windows at patch resolution; averaged over windows only where rows are asked for."""
+    """Logits of an image's windows at patch resolution, averaged over windows when rows are requested."""
 
     plan: WindowPlan
     logits: Tensor  # (windows, K, rows, columns)
@@ -59,11 +59,11 @@ class WindowLogits:
     unreduced: int | Tensor  # number of windows, on the device where that depends on the images
 
     def finite(self) -> Tensor:
-        """Tell whether all logits are finite: a boolean on their device, so that nothing waits for it."""
+        """Return whether all logits are finite, as a tensor, so that nothing waits for the device."""
         return self.logits.isfinite().all()
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Give the averaged logits ``(K, stop - start, W)`` of some rows of the image, in float32 or wider."""
+        """Return the averaged logits ``(K, stop - start, W)`` of rows of the image, in float32 or wider."""
         height, width = self.plan.window
         precision = torch.promote_types(self.logits.dtype, torch.float32)
         total = self.logits.new_zeros(self.logits.shape[1], stop - start, self.plan.image[1], dtype=precision)
@@ -88,8 +88,8 @@ class SlidingWindow:
         window: Side of a window in pixels.
         stride: Distance of windows in pixels.
         batch_size: Windows of one image that go through the model at once.
-        placement: Whose rule places the windows.
-        forward: How the model is run on a batch of windows.
+        placement: Convention that places the windows.
+        forward: Runs the model on a batch of windows.
     """
 
     window: int
@@ -105,7 +105,7 @@ class SlidingWindow:
         size: tuple[int, int],
         stage: StageContext = region,
     ) -> Prediction:
-        """Label an image.
+        """Predict an image.
 
         Args:
             model: The model.
@@ -115,8 +115,8 @@ class SlidingWindow:
             stage: Context-manager factory for the stages of the work; by default it names them in profiles.
 
         Returns:
-            Labels at ``size``. Windows of different images never share a batch, so that the result does not
-            depend on the order of images or the number of processes.
+            Labels at ``size``. Windows of different images never share a batch, so the result depends neither on the
+            order of images nor on the number of processes.
         """
         with stage("windows"):
             logits = [(self.window_logits(model, image), mirrored) for image, mirrored in views]
@@ -130,12 +130,12 @@ class SlidingWindow:
         )
 
     def plan(self, size: tuple[int, int]) -> WindowPlan:
-        """Lay windows over an image of a height and width, which the official convention may enlarge before."""
+        """Plan the windows of an image of a height and width, which the official convention may enlarge first."""
         enlarged = size_for_windows(size, self.window, self.placement)
         return plan_windows(enlarged, self.window, self.stride, self.placement)
 
     def crops(self, image: Tensor) -> Tensor:
-        """Cut all windows ``(n, 3, h, w)`` out of a normalised image ``(3, h, w)``, in the order of the plan."""
+        """Crop all windows ``(n, 3, h, w)`` from a normalised image ``(3, h, w)``, in the order of the plan."""
         plan, image = self._fit(image)
         return cut(image, plan.origins, plan.window)
 
@@ -164,18 +164,18 @@ class SlidingWindow:
 
 
 def cut(image: Tensor, origins: Sequence[tuple[int, int]], size: tuple[int, int]) -> Tensor:
-    """Cut windows ``(n, C, h, w)`` of one size out of an image ``(C, H, W)``, given their top left corners."""
+    """Crop windows ``(n, C, h, w)`` of one size from an image ``(C, H, W)``, given their top left corners."""
     height, width = size
     return torch.stack([image[:, top : top + height, left : left + width] for top, left in origins])
 
 
 def all_finite(views: Sequence[tuple[WindowLogits, bool]]) -> Tensor:
-    """Tell whether all logits of an image's views are finite: a boolean on their device."""
+    """Return whether all logits of an image's views are finite, as a tensor on their device."""
     return torch.stack([view.finite() for view, _ in views]).all()
 
 
 def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> Tensor:
-    """Turn the logits of an image's views into labels ``(H, W)``, a band of rows at a time."""
+    """Compute labels ``(H, W)`` from the logits of an image's views, a band of rows at a time."""
     labels = torch.empty(size, dtype=torch.int64, device=views[0][0].logits.device)
     for start, stop in bands_of(views, size):
         labels[start:stop] = best_class(_band_scores(views, size, start, stop))
@@ -185,7 +185,7 @@ def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int])
 def probability_maps(
     views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], classes: Sequence[int]
 ) -> Tensor:
-    """Turn the logits of an image's views into probabilities of some classes, a band of rows at a time.
+    """Compute probabilities of some classes from the logits of an image's views, a band of rows at a time.
 
     Args:
         views: As of `label_map`.
@@ -206,7 +206,7 @@ def probability_maps(
 
 
 def bands_of(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Part the rows of an image so that the scores of all classes of one band stay small: first and last-plus-one."""
+    """Split the rows into bands whose ``(K, rows, W)`` scores fit the budget; returns ``(start, stop)`` pairs."""
     logits = views[0][0].logits
     budget = BAND_BYTES if logits.device.type == "cpu" else GPU_BANDS * BAND_BYTES
     band = max(budget // (4 * logits.shape[1] * size[1]), 1)
@@ -214,7 +214,7 @@ def bands_of(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) 
 
 
 def best_class(scores: Tensor) -> Tensor:
-    """Give ``scores.argmax(dim=0)`` of ``(K, h, w)``, the first of several best classes; ``scores`` are used up.
+    """Return ``scores.argmax(dim=0)`` of ``(K, h, w)``, the first of several best classes; overwrites ``scores``.
 
     On a CPU ``argmax`` over the first dimension is not vectorised: comparing with the maximum takes a third of it.
     """
@@ -229,7 +229,7 @@ def best_class(scores: Tensor) -> Tensor:
 
 
 def _band_scores(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int], start: int, stop: int) -> Tensor:
-    """Scores ``(K, stop - start, W)`` of some rows: logits of a single view, else averaged probabilities."""
+    """Return scores ``(K, stop - start, W)`` of rows: the logits of a single view, else summed probabilities."""
     total: Tensor | None = None
     for view, mirrored in views:
         scores = interpolate_rows(view.rows, view.plan.image, size, start, stop, view.logits.device)

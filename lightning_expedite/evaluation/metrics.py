@@ -58,7 +58,7 @@ def class_counts(prediction: Tensor, target: Tensor, num_classes: int, ignore_in
 
 
 def scores_of(counts: Tensor) -> Scores:
-    """Turn counts ``(3, K)`` of intersection, prediction and label pixels into `Scores`.
+    """Compute `Scores` from counts ``(3, K)`` of intersection, prediction and label pixels.
 
     mIoU leaves out classes that occur in neither prediction nor label, mAcc those without labelled pixels
     (the convention of mmsegmentation).
@@ -115,7 +115,7 @@ class SegmentationScores(Metric):
         self.counts += counts.to(self.counts.device)
 
     def compute(self) -> Scores:
-        """Give the scores over everything added so far, on all processes."""
+        """Return the scores over everything added so far, on all processes; a single class's are scalars."""
         return scores_of(self.counts.cpu())
 
 

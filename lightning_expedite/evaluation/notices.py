@@ -31,7 +31,7 @@ class Notices:
         self.texts: list[str] = []
 
     def add(self, text: str | None, every_process: bool = False) -> None:
-        """Show and keep a warning, if there is one.
+        """Emit and keep a warning, if there is one.
 
         Args:
             text: A sentence.

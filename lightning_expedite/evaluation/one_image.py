@@ -1,4 +1,4 @@
-"""From one image to its labels in one call, without Lightning, with the settings that the model's weights ask for."""
+"""Segment one image in one call, without Lightning, with the settings that come with the weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AnyImage = str | Path | Image.Image | NDArray[np.uint8]
 
 
 class Settings(TypedDict, total=False):
-    """What may be given in place of what the model's weights ask for.
+    """Settings that override those that come with the weights.
 
     Attributes:
         window: Side of a sliding window in pixels.
@@ -56,7 +56,7 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How an image is brought to a model: the views that it sees, and the windows over each."""
+    """How an image is prepared for a model: its views, and the windows over each."""
 
     windows: SlidingWindow
     resize: tuple[int, int] | None
@@ -66,7 +66,7 @@ class Preparation:
 
     @classmethod
     def of(cls, model: Segmenter, settings: Settings) -> Preparation:
-        """Choose the settings of a model: those that are given, else those that its weights ask for.
+        """Build it from the settings given, else from those that come with the weights.
 
         Raises:
             ConfigError: Settings are unknown, out of their range or contradict each other.
@@ -91,7 +91,7 @@ class Preparation:
         )
 
     def views(self, pixels: NDArray[np.uint8], like: Tensor) -> list[tuple[Tensor, bool]]:
-        """Give the normalised views ``(3, h, w)`` of an image, each with whether it is mirrored.
+        """Return the normalised views ``(3, h, w)`` of an image, each with whether it is mirrored.
 
         Args:
             pixels: ``(H, W, 3)`` uint8 RGB.
@@ -107,7 +107,7 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class SegmentedImage:
-    """An image and its labels, as `segment` gives them.
+    """An image and its predicted labels, as `segment` returns them.
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB, upright.
@@ -129,7 +129,7 @@ class SegmentedImage:
     def probabilities(self, classes: Sequence[int | str] | None = None) -> NDArray[np.float32]:
         """Compute the probabilities of classes at the image's resolution.
 
-        Only the logits at the resolution of the patches are kept; nothing is held of the classes not asked for.
+        Only logits at patch resolution are kept, and only the requested classes are upsampled.
 
         Args:
             classes: Indices or names; all classes by default.
@@ -165,7 +165,7 @@ class SegmentedImage:
         return compare(self.image, self.labels, reduced.labels, label=label, classes=self.classes, palette=self.palette)
 
     def _repr_png_(self) -> bytes:
-        """Show the figure in notebooks."""
+        """Return the figure for notebooks."""
         from ..visualization import figure_bytes
 
         return figure_bytes(self.figure())
@@ -193,10 +193,10 @@ def segment(
     palette: Palette | None = None,
     **settings: Unpack[Settings],
 ) -> SegmentedImage:
-    """Label an image of any size, as ``predict`` does: the labels are the same.
+    """Segment an image of any size; the labels are those that ``predict`` writes.
 
-    Size, windows and normalisation are those that the model's weights ask for (``model.protocol``), where they are not
-    given here. The model runs where it is, with its own precision.
+    Size, windows and normalisation default to those that come with the weights (``model.protocol``). The model runs on
+    its device and in its precision.
 
     Args:
         model: From `load_segmenter`, with a reducer or without.

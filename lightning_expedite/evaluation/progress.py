@@ -30,11 +30,11 @@ class ImageProgress(ProgressBar):
         self._progress: Progress | None = None
 
     def disable(self) -> None:
-        """Show nothing; Lightning calls it on all processes except the first."""
+        """Hide the bar; Lightning calls it on all processes except the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show the bar again."""
+        """Allow the bar again."""
         self._enabled = True
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -85,7 +85,7 @@ class ResultsWriter(Callback):
 
 
 def show_results(results: dict[str, Any], output: Path) -> None:
-    """Show the tables of ``results.json``'s content."""
+    """Print the tables of ``results.json``'s content."""
     console = Console()
     console.print(class_table(results))
     console.print(summary_table(results, output))

@@ -398,7 +398,7 @@ class FinishedImages(Callback):
         self._remove(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what is kept."""
+        """Print what is kept, and how to go on."""
         if self._file is not None and (self._kept or self.state.records) and trainer.is_global_zero:
             print("finished images are kept: the same command with --resume true goes on from them", file=sys.stderr)
 

@@ -9,7 +9,7 @@ from ..text import literal
 
 
 def class_table(results: dict[str, Any]) -> Table:
-    """Make the table of IoU and accuracy per class from ``results.json``'s content."""
+    """Return the table of IoU and accuracy per class from ``results.json``'s content."""
     table = Table(title="Per class", title_justify="left")
     table.add_column("class")
     for column in ("IoU %", "Acc %", "labelled pixels"):
@@ -20,7 +20,7 @@ def class_table(results: dict[str, Any]) -> Table:
 
 
 def summary_table(results: dict[str, Any], output: Path) -> Table:
-    """Make the table of overall scores, with what the reader has to know of them."""
+    """Return the table of overall scores, with what affects how to read them."""
     table = Table(title="Summary", title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -42,14 +42,14 @@ def summary_table(results: dict[str, Any], output: Path) -> Table:
 
 
 def profile_rows(profile: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give the main figures of the profilers that took part in a run, as rows of the summary."""
+    """Return the main figures of a run's profilers, as rows of the summary."""
     rows = []
     latency, flops, memory = (profile.get(name, {}) for name in ("latency", "flops", "memory"))
     if latency.get("images"):
         median, model = latency["per_image"]["median_ms"], 100 * latency["model_share"]
         rows.append(("latency", f"{median:.1f} ms an image (median), {model:.1f} % of the time in the model"))
     if "gflops_per_image" in flops:
-        less = f"{flops['reduction_percent']:.1f} % less than unreduced"
+        less = f"{flops['reduction_percent']:.1f} % less than the baseline"
         rows.append(("GFLOPs", f"{flops['gflops_per_image']:.2f} an image, {less}"))
     peak = memory.get("peak_allocated_mib", memory.get("host_peak_mib"))
     if peak is not None:
@@ -58,5 +58,5 @@ def profile_rows(profile: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def percent(value: float | None) -> str:
-    """Show a percentage; a class that does not occur has none."""
+    """Format a percentage; a class that does not occur has none."""
     return "-" if value is None else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Bilinear interpolation of some rows at a time, so that large logits are never held whole."""
+"""Bilinear interpolation of a band of rows at a time, so that full-size logits are never in memory at once."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,11 +17,11 @@ KEPT_SMALL, KEPT_LARGE = 4096, 64  # entries
 
 
 def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
-    """Weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
+    """Compute weights of source rows in the target rows ``start`` to ``stop`` of a bilinear interpolation.
 
     The arithmetic is that of ``F.interpolate(mode="bilinear", align_corners=False)``, which computes a row's place
-    in float32 with a single rounding. Bands of images of one size ask for the same weights again and again: they
-    are kept, on their device; few of those of high bands, and on a GPU, where a band may be a whole image.
+    in float32 with a single rounding. Images of one size need the same weights again and again, so they are cached, on
+    their device; only a few of large bands, and on a GPU, where a band may be a whole image.
 
     Returns:
         First and last-plus-one source row, and weights ``(stop - start, rows)``.
@@ -52,10 +52,10 @@ _large_weights = lru_cache(maxsize=KEPT_LARGE)(_row_weights)
 def interpolate_rows(
     rows: Rows, size: tuple[int, int], target: tuple[int, int], start: int, stop: int, device: torch.device
 ) -> Tensor:
-    """Interpolate logits to another size, for some rows of the result.
+    """Interpolate logits to another size, for a band of rows of the result.
 
     Args:
-        rows: Gives rows of the source.
+        rows: Returns rows of the source.
         size: Height and width of the source.
         target: Height and width of the whole result.
         start: First row of the result.

@@ -1,4 +1,4 @@
-"""Where sliding windows lie, in the two conventions of Segmenter's code bases."""
+"""Placement of sliding windows in the two conventions of Segmenter's code bases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from ..models.segmenter.architecture import ConventionName
 
 
 def mmseg_starts(side: int, window: int, stride: int) -> list[int]:
-    """Starts along one side as in mmsegmentation: those beyond the border are shifted back."""
+    """Return starts along one side as in mmsegmentation: windows beyond the border are shifted back."""
     count = max(side - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride + window, side) - window, 0) for index in range(count)]
 
 
 def official_starts(side: int, window: int, stride: int) -> list[int]:
-    """Starts along one side as in rstrudel/segmenter: one more window ends flush with the border."""
+    """Return starts along one side as in rstrudel/segmenter: one more window ends flush with the border."""
     return [*range(0, side - window, stride), max(side - window, 0)]
 
 
@@ -42,10 +42,10 @@ class WindowPlan:
         return [(row, column) for row in self.rows for column in self.columns]
 
     def cover(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Count windows on a device: over each row and over each column; their product counts those over a pixel.
+        """Count the windows over each row and over each column; the product is the number over a pixel.
 
         Returns:
-            Counts ``(H,)`` and ``(W,)``; ``None`` where one window is over every pixel.
+            Counts ``(H,)`` and ``(W,)``; ``None`` if one window covers every pixel.
         """
         return _cover(self, device)
 
@@ -66,13 +66,13 @@ def _cover_side(starts: Sequence[int], window: int, side: int) -> Tensor:
 
 
 def plan_windows(image: tuple[int, int], window: int, stride: int, placement: ConventionName) -> WindowPlan:
-    """Lay windows over an image.
+    """Place windows over an image.
 
     Args:
         image: Height and width in pixels.
         window: Side of a window in pixels; cut to the image where that is smaller.
         stride: Distance of windows in pixels.
-        placement: Whose rule to follow.
+        placement: Convention to follow.
 
     Raises:
         ConfigError: The stride leaves gaps or is not positive.
@@ -90,7 +90,7 @@ def plan_windows(image: tuple[int, int], window: int, stride: int, placement: Co
 
 
 def size_for_windows(image: tuple[int, int], window: int, placement: ConventionName) -> tuple[int, int]:
-    """Size to bring an image to before windows are laid: the official code enlarges images below the window.
+    """Return the size an image is resized to before windows are placed: the official code enlarges small images.
 
     Raises:
         ConfigError: The result would have more than `MOST_PIXELS`.
