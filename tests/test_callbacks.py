@@ -45,7 +45,7 @@ def test_figures_stand_in_the_results(run, config):
     status, out, err = run("test", "--config", config, "--output", "out", *ALL, *RESIZED)
     assert status == 0, err
     assert "an image (median)" in out
-    assert "less than unreduced" in out
+    assert "less than the baseline" in out
     assert "4/4" in err  # the progress bar is still there
     found = profile()
     latency, flops, memory = found["latency"], found["flops"], found["memory"]
