@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from .. import reducers  # noqa: F401 (imported so that its classes can be named)
 from ..data import import_data_sets

@@ -25,8 +25,8 @@ Views = Sequence[tuple[Tensor, bool]]
 """Normalised images ``(3, h, w)``, each with whether it is mirrored."""
 
 WindowForward = Callable[[Segmenter, Tensor], tuple[Tensor, bool | Tensor]]
-"""Function that runs the model on windows ``(B, 3, h, w)``. It returns logits ``(B, K, rows, columns)``, and which of the
-windows were not reduced: one ``bool`` for all, or a boolean tensor ``(B,)``."""
+"""Runs the model on windows ``(B, 3, h, w)``; returns logits ``(B, K, rows, columns)``, and which windows were not
+reduced: one ``bool`` for all, or a boolean tensor ``(B,)``."""
 
 
 def run_windows(model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tensor]:

@@ -113,10 +113,8 @@ class FirstImages:
             return
         for shift, advice in ((1, "leave reduce_zero_label out, if it is set"), (-1, "set reduce_zero_label")):
             shares = self._hits[shift] / self._labelled
-            if (
-                shares.sum() > max(_MIN_SHIFTED, self._hits[0].sum() / self._labelled)
-                and shares.gt(_MIN_CLASS).sum() > 2
-            ):
+            usual = float(self._hits[0].sum() / self._labelled)
+            if float(shares.sum()) > max(_MIN_SHIFTED, usual) and int(shares.gt(_MIN_CLASS).sum()) > 2:
                 yield (
                     f"{100 * shares.sum():.0f} % of the labelled pixels of the first images are predicted as the "
                     f"{'next' if shift > 0 else 'previous'} class of the list: labels seem to be shifted by one class; "
