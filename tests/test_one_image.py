@@ -272,21 +272,6 @@ def test_a_float_file_is_refused_as_predict_does(tmp_path):
         rgb_pixels(tmp_path / "a.tif")
 
 
-# --- Documentation -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("page", ["python", "pictures"])
-def test_the_code_of_the_documentation_runs(tmp_path, monkeypatch, capsys, scene, page):
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(scene).save("photo.jpg")
-    text = (ROOT / f"docs/how-to/{page}.md").read_text()
-    code = "".join(block.split("```")[0] for block in text.split("```python\n")[1:])
-    assert "load(" in code
-    exec(code, {})
-    assert {"compared.png"} <= {path.name for path in tmp_path.glob("*.png")}
-    assert capsys.readouterr().out
-
-
 def test_unknown_settings_are_refused_with_the_nearest_name(demo, scene):
     """Case 7."""
     with pytest.raises(ConfigError, match=r"^'stide' is not a setting; did you mean 'stride'\?$"):
