@@ -187,3 +187,22 @@ def test_pascal_context_without_background(tmp_path):
     label = data.open_dataset()[0]["label"].numpy()
     np.testing.assert_array_equal(label, np.where(stored == 0, 255, stored - 1))
     assert class_table("pascal_context", 59) == (data.classes, data.palette)
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_commands_take_names_that_are_not_utf_8(run, data, config, command):
+    name = os.fsdecode(b"stra\xdfe.png")
+    (data / "images/part0/0.png").rename(data / "images/part0" / name)
+    (data / "labels/part0/0.png").rename(data / "labels/part0" / name)
+    status, _, err = run(command, "--config", config, "--output", "out")
+    assert status == 0, err
+    if command == "test":
+        rows = [json.loads(line) for line in Path("out/images.jsonl").read_text().splitlines()]
+        assert r"part0/stra\xdfe" in [row["name"] for row in rows]
+    else:
+        assert Path("out/labels", r"part0/stra\xdfe.png").exists()
+    (data / "images/part0" / name).write_bytes(b"damaged")
+    status, _, err = run(command, "--config", config, "--output", "other")
+    assert status == 2
+    err.encode()  # raises for what a terminal cannot show
+    assert "not a readable image" in err

@@ -1,130 +1,96 @@
+"""Mistakes in data sets and their settings: one line that names the folder, file or value, before hours of work."""
+
 import re
 
 import pytest
-from data_files import (
-    class_map,
-    encoded,
-    make_ade20k,
-    make_camvid,
-    make_cityscapes,
-    make_folder,
-    make_pascal_context,
-    picture,
-    save,
-)
+from data_files import class_map, encoded, make_ade20k, make_camvid, make_cityscapes, make_folder, picture, save
+from data_files import make_pascal_context as make_context
 
 from lightning_expedite.data import ADE20K, CamVid, Cityscapes, Demo, Folder, PascalContext
 from lightning_expedite.data.reading import image_header, label_header, label_table, read_image, read_label
 from lightning_expedite.errors import ConfigError, DataError
 
-
-def folder(tmp_path, classes=("a", "b", "c")):
-    return Folder(tmp_path / "images", tmp_path / "labels", classes, num_workers=0)
-
-
-def run(data):
-    data.setup("test")
-    return list(data.test_dataloader())
+LAYOUTS = [
+    (ADE20K, make_ade20k, "images", "validation"),
+    (Cityscapes, make_cityscapes, "leftImg8bit", "val"),
+    (PascalContext, make_context, "JPEGImages", "val"),
+    (CamVid, make_camvid, "valannot", "val"),
+]
 
 
-@pytest.mark.parametrize(
-    ("data_set", "marker"),
-    [
-        (ADE20K, "images"),
-        (Cityscapes, "leftImg8bit"),
-        (PascalContext, "JPEGImages"),
-        (CamVid, "valannot"),
-    ],
-)
-def test_missing_root(tmp_path, data_set, marker):
+@pytest.mark.promise("bad-lists")
+@pytest.mark.parametrize(("data_set", "make", "marker", "existing"), LAYOUTS)
+def test_a_missing_root_or_split(tmp_path, data_set, make, marker, existing):
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'nowhere'}: no such folder")):
         data_set(tmp_path / "nowhere").setup("test")
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}: no folder {marker} in it")):
         data_set(tmp_path).setup("test")
+    make(tmp_path)
+    for split in ("testing", "../val", ""):
+        with pytest.raises(DataError, match=re.escape(f"no split {split!r}; there are: {existing}")):
+            data_set(tmp_path, split=split).setup("test")
 
 
-@pytest.mark.promise("bad-lists")
-@pytest.mark.parametrize(
-    ("data_set", "make", "existing"),
-    [
-        (ADE20K, make_ade20k, "validation"),
-        (Cityscapes, make_cityscapes, "val"),
-        (PascalContext, make_pascal_context, "val"),
-        (CamVid, make_camvid, "val"),
-        (lambda _, split: Demo(split), lambda root: root, "train, validation"),
-    ],
-)
-@pytest.mark.parametrize("split", ["testing", "../val", ""])
-def test_unknown_split_lists_the_existing_ones(tmp_path, data_set, make, existing, split):
-    with pytest.raises(DataError, match=re.escape(f"no split {split!r}; there are: {existing}")):
-        data_set(make(tmp_path), split=split).setup("test")
+def without(root, pattern):
+    for path in root.rglob(pattern):
+        path.unlink()
+    return root
 
 
-@pytest.mark.promise("bad-lists")
-def test_empty_split(tmp_path):
-    (tmp_path / "images/validation").mkdir(parents=True)
-    (tmp_path / "annotations/validation").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"images/validation: no images there"):
-        ADE20K(tmp_path).setup("test")
+def emptied(path):
+    path.write_bytes(b"")
+    return Folder(path.parents[1] / "images", path.parents[1] / "labels", ["a", "b", "c"])
+
+
+MISTAKES = {  # a data set in a folder, and the message of its setup
+    "an empty split": (lambda root: ADE20K(without(make_ade20k(root), "*.jpg")), r"images/validation: no images there"),
+    "no images": (lambda root: Folder(root / "nowhere", make_folder(root)[1], ["a"]), r"nowhere: no such folder"),
+    "no labels": (
+        lambda root: Folder(make_folder(root)[0], root / "nowhere", ["a"]),
+        r"nowhere: no such folder; labels are expected",
+    ),
+    "too few labels": (
+        lambda root: ADE20K(without(make_ade20k(root, count=6), "*_0000000[1-5].png")),
+        r"5 of 6 label files are missing: .*ADE_val_00000001.png.* and 2 more",
+    ),
+    "scores without labels": (
+        lambda root: Folder(make_folder(root)[0], classes=["a"]),
+        r"images: these images have no labels",
+    ),
+    "PASCAL-Context as distributed": (
+        lambda root: PascalContext(save(root / "JPEGImages/a.jpg", picture()).parents[1]),
+        r"SegmentationContext: no such folder; make it with 'python -m lightning_expedite prepare",
+    ),
+    "an empty image": (
+        lambda root: emptied(make_folder(root)[0] / "b.png"),
+        r"1 of 3 image files are empty: .*images/b.png",
+    ),
+    "an empty label": (
+        lambda root: emptied(make_folder(root)[1] / "b.png"),
+        r"1 of 3 label files are empty: .*labels/b.png",
+    ),
+    "an unknown split of the demo": (
+        lambda _: Demo("testing"),
+        r"no split 'testing'; there are: train, validation",
+    ),
+}
 
 
 @pytest.mark.promise("bad-labels")
-def test_missing_folders_of_images_and_labels(tmp_path):
-    images, labels = make_folder(tmp_path)
-    with pytest.raises(DataError, match=r"nowhere: no such folder"):
-        Folder(tmp_path / "nowhere", labels, ["a"]).setup("test")
-    with pytest.raises(DataError, match=r"nowhere: no such folder; labels are expected"):
-        Folder(images, tmp_path / "nowhere", ["a"]).setup("test")
-
-
-@pytest.mark.promise("bad-labels")
-def test_images_without_labels_are_counted_and_named(tmp_path):
-    make_ade20k(tmp_path, count=6)
-    for number in range(1, 6):
-        (tmp_path / f"annotations/validation/ADE_val_{number:08d}.png").unlink()
-    with pytest.raises(DataError, match=r"5 of 6 label files are missing: .*ADE_val_00000001.png.* and 2 more"):
-        ADE20K(tmp_path).setup("test")
-
-
-@pytest.mark.promise("bad-images")
-def test_labels_without_images_are_fine(tmp_path):
-    make_ade20k(tmp_path, count=2)
-    save(tmp_path / "annotations/validation/more.png", class_map())
-    assert len(run(ADE20K(tmp_path, num_workers=0))) == 2
-
-
-@pytest.mark.promise("bad-labels")
-def test_scoring_without_any_labels(tmp_path):
-    images, _ = make_folder(tmp_path)
-    with pytest.raises(DataError, match=r"images: these images have no labels"):
-        Folder(images, classes=["a"]).setup("test")
-
-
-def test_pascal_context_before_preparation(tmp_path):
-    save(tmp_path / "JPEGImages/2008_000002.jpg", picture())
-    with pytest.raises(
-        DataError, match=r"SegmentationContext: no such folder; make it with 'python -m lightning_expedite prepare"
-    ):
-        PascalContext(tmp_path).setup("test")
-
-
-@pytest.mark.promise("bad-images")
-@pytest.mark.parametrize("kind", ["image", "label"])
-def test_empty_file_is_found_at_once(tmp_path, kind):
-    make_folder(tmp_path)
-    (tmp_path / f"{kind}s/b.png").write_bytes(b"")
-    with pytest.raises(DataError, match=rf"1 of 3 {kind} files are empty: .*{kind}s/b.png"):
-        folder(tmp_path).setup("test")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found_at_once(tmp_path, mistake):
+    make, message = MISTAKES[mistake]
+    with pytest.raises(DataError, match=message):
+        make(tmp_path).setup("test")
 
 
 @pytest.mark.promise("bad-labels")
 def test_label_of_another_size_is_found_when_read(tmp_path):
-    make_folder(tmp_path)
-    data = folder(tmp_path)
-    data.setup("test")
-    save(tmp_path / "labels/b.png", class_map(16, 12))
+    images, labels = make_folder(tmp_path)
+    dataset = Folder(images, labels, ["a", "b", "c"]).open_dataset()
+    save(labels / "b.png", class_map(16, 12))
     with pytest.raises(DataError, match=r"b: the label is 12 x 16 pixels"):
-        list(data.test_dataloader())
+        dataset[0]
 
 
 @pytest.mark.promise("bad-images")
@@ -145,7 +111,7 @@ def test_missing_files(tmp_path, read):
 
 def test_errors_in_worker_processes_keep_their_kind_and_message(tmp_path):
     images, _ = make_folder(tmp_path)
-    content = encoded(picture(64, 64), "PNG")
+    content = encoded(picture(64, 64))
     (images / "b.png").write_bytes(content[: len(content) // 2])
     data = Folder(images, classes=["a"], num_workers=1)
     data.setup("predict")
@@ -167,11 +133,14 @@ def test_errors_in_worker_processes_keep_their_kind_and_message(tmp_path):
         ({"classes": []}, "classes has 0 names"),
         ({"classes": [str(number) for number in range(255)]}, "classes has 255 names"),
         ({"ignore": [256]}, "ignore is"),
+        ({"long_side": 100}, "give short_side as well"),
+        ({"short_side": 20, "long_side": 10}, "long_side 10 is below short_side 20"),
     ],
 )
 def test_settings_out_of_range(tmp_path, settings, message):
+    images, labels = make_folder(tmp_path)
     with pytest.raises(ConfigError, match=message):
-        Folder(tmp_path, **{"classes": ["a"], **settings})
+        Folder(images, labels, **{"classes": ["a"], **settings}).setup("test")
 
 
 @pytest.mark.promise("bad-configs")

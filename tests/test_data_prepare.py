@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_files import picture, save
-from hypothesis import given
+from data_files import encoded, picture, save
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -40,17 +40,16 @@ def string_of(runs):
     return "".join(characters)
 
 
+LARGE = np.zeros((700, 900), bool)
+LARGE[100:650, 300:305] = True
+
+
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 60))))
+@example(LARGE)
 def test_masks_survive_both_encodings(mask):
     runs = runs_of(mask)
     np.testing.assert_array_equal(decode_mask(mask.shape, runs), mask)
     np.testing.assert_array_equal(decode_mask(mask.shape, string_of(runs)), mask)
-
-
-def test_large_runs_survive():
-    mask = np.zeros((700, 900), bool)
-    mask[100:650, 300:305] = True
-    np.testing.assert_array_equal(decode_mask(mask.shape, string_of(runs_of(mask))), mask)
 
 
 @pytest.mark.parametrize("counts", ["", "`", "5`", "\x01", "é", [5], [193], [-1, 193], [2**62, 2**62, 2**63 - 64]])
@@ -87,15 +86,7 @@ def write_json(path, as_strings=True):
     images, segments = [], []
     for split, ids in [*IDS.items(), ("test", [2010006086])]:
         for image_id in ids:
-            images.append(
-                {
-                    "image_id": image_id,
-                    "file_name": f"{name_of(image_id)}.jpg",
-                    "phase": split,
-                    "height": HEIGHT,
-                    "width": WIDTH,
-                }
-            )
+            images.append({"image_id": image_id, "phase": split, "height": HEIGHT, "width": WIDTH})
             for index, category in enumerate(CATEGORY_IDS):
                 mask = label_of(image_id) >= index  # each is drawn over by the next ones
                 runs = runs_of(mask)
@@ -137,88 +128,97 @@ def test_from_masks(tmp_path, voc, legacy):
     np.testing.assert_array_equal(sample["label"].numpy(), label_of(2009000001))
 
 
-@pytest.mark.parametrize("as_strings", [True, False])
-def test_from_json(tmp_path, voc, as_strings):
-    prepare_pascal_context(voc, json=write_json(tmp_path / "trainval_merged.json", as_strings))
-    assert_prepared(voc)
-
-
-def test_annotations_are_found_in_the_data_sets_folder(voc):
+def test_annotations_are_found_in_the_data_sets_folder_and_may_go_to_another(tmp_path, voc):
     write_json(voc / "trainval_merged.json")
-    assert prepare_pascal_context(voc).written == 3
+    assert prepare_pascal_context(voc, output=tmp_path / "out").written == 3
+    assert_prepared(tmp_path / "out")
+    assert not (voc / "SegmentationClassContext").exists()
     write_masks(voc)
+    assert prepare_pascal_context(voc).written == 3
     assert prepare_pascal_context(voc).unchanged == 3
 
 
-def test_another_output(tmp_path, voc):
-    prepare_pascal_context(voc, masks=write_masks(tmp_path / "masks"), output=tmp_path / "out")
-    assert_prepared(tmp_path / "out")
-    assert not (voc / "SegmentationClassContext").exists()
-
-
-def test_existing_labels_are_kept_or_replaced_only_on_request(tmp_path, voc):
-    masks = write_masks(tmp_path / "masks")
-    changed = save(voc / "SegmentationClassContext/2010_000019.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    with pytest.raises(DataError, match=r"2010_000019.png: exists with other content"):
-        prepare_pascal_context(voc, masks=masks)
-    assert not (voc / "ImageSets/SegmentationContext/train.txt").exists()
-    with Image.open(changed) as label:
-        assert np.asarray(label).max() == 0
-    summary = prepare_pascal_context(voc, masks=masks, overwrite=True)
-    assert (summary.written, summary.unchanged) == (2, 1)
-    assert_prepared(voc)
-    assert prepare_pascal_context(voc, masks=masks).unchanged == 3
-
-
-def test_existing_list_is_replaced_only_on_request(tmp_path, voc):
+def test_other_labels_and_lists_are_replaced_only_on_request(tmp_path, voc):
     masks = write_masks(tmp_path / "masks")
     prepare_pascal_context(voc, masks=masks)
-    (voc / "ImageSets/SegmentationContext/val.txt").write_text("2010_000019\n")
-    with pytest.raises(DataError, match=r"val.txt: exists with other content"):
+    label, listed = voc / "SegmentationClassContext/2010_000019.png", voc / "ImageSets/SegmentationContext/val.txt"
+    for path, content in ((label, encoded(np.zeros((HEIGHT, WIDTH), np.uint8))), (label, b""), (listed, b"other")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{path.name}: exists with other content"):
+            prepare_pascal_context(voc, masks=masks)
+        assert path.read_bytes() == content
+        summary = prepare_pascal_context(voc, masks=masks, overwrite=True)
+        assert summary.written == (path == label)
+        assert_prepared(voc)
+
+
+LABEL = Image.fromarray(label_of(1))
+MASKS = {  # what stands in the place of val.pth, and the message
+    "nothing": (None, "no such file"),
+    "an empty file": (b"", "damaged"),
+    "a page of HTML": (b"<html>", "damaged"),
+    "a list": ([1, 2], "not a table of label images"),
+    "a tensor": ({2009000001: torch.zeros(2)}, "not a table of label images"),
+    "a path": ({"../../evil": LABEL}, "is no image id"),
+    "colours": ({2009000001: Image.fromarray(picture(HEIGHT, WIDTH))}, "image 2009000001 has not one byte per pixel"),
+    "no classes": ({2009000001: Image.fromarray(label_of(1) + 60)}, "image 2009000001 has values that are no class"),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_a_damaged_file_of_masks(tmp_path, voc, kind):
+    masks = write_masks(tmp_path / "masks")
+    content, message = MASKS[kind]
+    (masks / "val.pth").unlink()
+    if isinstance(content, bytes):
+        (masks / "val.pth").write_bytes(content)
+    elif content is not None:
+        torch.save(content, masks / "val.pth")
+    with pytest.raises(DataError, match=rf"val.pth: .*{message}"):
         prepare_pascal_context(voc, masks=masks)
-    prepare_pascal_context(voc, masks=masks, overwrite=True)
-    assert_prepared(voc)
 
 
-def test_damaged_existing_label_counts_as_other_content(tmp_path, voc):
-    (voc / "SegmentationClassContext").mkdir()
-    (voc / "SegmentationClassContext/2009_000001.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"2009_000001.png: exists with other content"):
-        prepare_pascal_context(voc, masks=write_masks(tmp_path / "masks"))
+def test_a_file_of_masks_cut_short(tmp_path, voc):
+    path = write_masks(tmp_path / "masks") / "val.pth"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"val.pth: damaged"):
+        prepare_pascal_context(voc, masks=tmp_path / "masks")
 
 
-def test_missing_images_are_named_before_anything_is_written(tmp_path, voc):
-    (voc / "JPEGImages/2009_000001.jpg").unlink()
-    with pytest.raises(DataError, match=r"JPEGImages: 1 annotated images are missing: 2009_000001.jpg"):
-        prepare_pascal_context(voc, masks=write_masks(tmp_path / "masks"))
-    assert not (voc / "SegmentationClassContext").exists()
-
-
-def test_label_of_another_size(tmp_path, voc):
-    save(voc / "JPEGImages/2009_000001.jpg", picture(WIDTH, HEIGHT))
+def test_images_that_do_not_fit_are_named_before_a_list_is_written(tmp_path, voc):
+    masks = write_masks(tmp_path / "masks")
+    image = save(voc / "JPEGImages/2009_000001.jpg", picture(WIDTH, HEIGHT))
     with pytest.raises(DataError, match=r"2009_000001.jpg: the label is 16 x 12 pixels, its image 12 x 16"):
-        prepare_pascal_context(voc, masks=write_masks(tmp_path / "masks"))
+        prepare_pascal_context(voc, masks=masks)
+    assert not (voc / "ImageSets/SegmentationContext/val.txt").exists()
+    image.unlink()
+    with pytest.raises(DataError, match=r"JPEGImages: 1 annotated images are missing: 2009_000001.jpg"):
+        prepare_pascal_context(voc, masks=masks, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
-def test_no_annotations(voc):
+def test_missing_folders_and_too_many_annotations(tmp_path, voc):
     with pytest.raises(DataError, match=r"VOC2010: neither train.pth and val.pth nor trainval_merged.json"):
         prepare_pascal_context(voc)
-
-
-def test_no_images(tmp_path):
     with pytest.raises(DataError, match=r"no folder JPEGImages in it"):
-        prepare_pascal_context(tmp_path)
-
-
-def test_both_sources(voc):
+        prepare_pascal_context(voc / "JPEGImages")
     with pytest.raises(ConfigError, match="choose one"):
         prepare_pascal_context(voc, masks=voc, json=voc / "trainval_merged.json")
 
 
-def test_missing_mask_file(tmp_path, voc):
-    (write_masks(tmp_path / "masks") / "val.pth").unlink()
-    with pytest.raises(DataError, match=r"val.pth: no such file"):
-        prepare_pascal_context(voc, masks=tmp_path / "masks")
+@pytest.mark.parametrize("content", [None, b"", b"[1, 2", b"[1, 2]", b"\xff"])
+def test_unreadable_json(tmp_path, voc, content):
+    path = tmp_path / "trainval_merged.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"trainval_merged.json"):
+        prepare_pascal_context(voc, json=path)
+
+
+@pytest.mark.parametrize("as_strings", [True, False])
+def test_from_json(tmp_path, voc, as_strings):
+    prepare_pascal_context(voc, json=write_json(tmp_path / "trainval_merged.json", as_strings))
+    assert_prepared(voc)
 
 
 class Payload:
@@ -245,36 +245,6 @@ def test_pickled_code_is_not_run(tmp_path, voc, legacy):
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", None])
-def test_damaged_mask_files(tmp_path, voc, content):
-    masks = write_masks(tmp_path / "masks")
-    if content is None:
-        content = (masks / "val.pth").read_bytes()[:-50]
-    (masks / "val.pth").write_bytes(content)
-    with pytest.raises(DataError, match=r"val.pth: damaged"):
-        prepare_pascal_context(voc, masks=masks)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([1, 2], "not a table of label images"),
-        ({2009000001: torch.zeros(2)}, "not a table of label images"),
-        ({"../../evil": Image.fromarray(label_of(1))}, "is no image id"),
-        (
-            {2009000001: Image.fromarray(picture(HEIGHT, WIDTH))},
-            "image 2009000001 has not one byte per pixel",
-        ),
-        ({2009000001: Image.fromarray(label_of(1) + 60)}, "image 2009000001 has values that are no class"),
-    ],
-)
-def test_mask_files_with_other_content(tmp_path, voc, content, message):
-    masks = write_masks(tmp_path / "masks")
-    torch.save(content, masks / "val.pth")
-    with pytest.raises(DataError, match=rf"val.pth: .*{message}"):
-        prepare_pascal_context(voc, masks=masks)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -296,13 +266,4 @@ def test_damaged_json(tmp_path, voc, change, message):
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=rf"trainval_merged.json: .*{message}"):
-        prepare_pascal_context(voc, json=path)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"[1, 2", b"[1, 2]", b"\xff"])
-def test_unreadable_json(tmp_path, voc, content):
-    path = tmp_path / "trainval_merged.json"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=r"trainval_merged.json"):
         prepare_pascal_context(voc, json=path)

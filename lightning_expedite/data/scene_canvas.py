@@ -1,4 +1,4 @@
-"""What the demo scenes are painted with: their classes, the camera's view and the canvas."""
+"""Classes, camera view and canvas of the demo scenes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (160, 160, 160),
     (255, 215, 0),
 )
-"""RGB colour of each class in label pictures."""
+"""RGB colour of each class in overlays."""
 
 SIZE: tuple[int, int] = (256, 384)
 """Height and width of a scene in pixels."""
@@ -50,7 +50,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands: flat ground seen in one-point perspective.
+    """Camera view: flat ground in one-point perspective.
 
     Attributes:
         horizon: Row of the horizon.
@@ -67,16 +67,16 @@ class View:
     sun: int
 
     def row(self, nearness: float) -> float:
-        """Row of ground at `nearness`, 0 on the horizon and 1 on the bottom row."""
+        """Return the row of the ground at `nearness`, 0 on the horizon and 1 on the bottom row."""
         return self.horizon + nearness * (SIZE[0] - self.horizon)
 
     def column(self, bottom: float, nearness: float) -> float:
-        """Column, at `nearness`, of the ground line that leaves the bottom row at column `bottom`."""
+        """Return the column, at `nearness`, of the ground line that leaves the bottom row at column `bottom`."""
         return self.vanishing + nearness * (bottom - self.vanishing)
 
 
 class Canvas:
-    """Picture, labels and shadows under construction, painted from far to near.
+    """Image, labels and shadows of a scene, painted from far to near.
 
     Attributes:
         rng: The scene's only source of chance.
@@ -92,15 +92,15 @@ class Canvas:
         self.light: Floats = np.ones(SIZE, np.float32)
 
     def between(self, low: float, high: float) -> float:
-        """A number drawn evenly between `low` and `high`."""
+        """Draw a number uniformly between `low` and `high`."""
         return float(self.rng.uniform(low, high))
 
     def chance(self, probability: float) -> bool:
-        """Whether an event of this probability happens."""
+        """Draw whether an event of this probability happens."""
         return bool(self.rng.random() < probability)
 
     def colour(self, family: tuple[Colour, ...], spread: float = 12.0) -> Colour:
-        """A colour near one of `family`, up to `spread` away in brightness and half of that in hue."""
+        """Draw a colour near one of `family`, up to `spread` away in brightness and half of that in hue."""
         base = family[int(self.rng.integers(len(family)))]
         offset = self.between(-spread, spread)
         red, green, blue = (
@@ -109,7 +109,7 @@ class Canvas:
         return red, green, blue
 
     def polygon(self, points: list[tuple[float, float]], colour: Colour, label: int) -> None:
-        """Fill the polygon through the (column, row) `points`; it stands in full light."""
+        """Fill the polygon through the (column, row) `points`, fully lit."""
         corners = np.round(points).astype(np.int32)
         cv2.fillPoly(self.image, [corners], colour)
         cv2.fillPoly(self.labels, [corners], label)
@@ -128,5 +128,5 @@ class Canvas:
         cv2.ellipse(self.light, middle, axes, 0, 0, 360, 1.0, -1)
 
     def shade(self, points: list[tuple[float, float]], strength: float = 0.58) -> None:
-        """Let a cast shadow fall on what is already painted; its class stays."""
+        """Darken what is already painted by a cast shadow; labels stay."""
         cv2.fillPoly(self.light, [np.round(points).astype(np.int32)], strength)

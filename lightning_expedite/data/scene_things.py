@@ -1,4 +1,4 @@
-"""Things that stand about in the demo scenes: cars, people, masts, signs and trees."""
+"""Objects of the demo scenes: cars, people, poles, signs and trees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Drawer = Callable[[Canvas, View, float], None]
 
 
 def arrange_things(canvas: Canvas) -> list[tuple[Drawer, float]]:
-    """Choose what stands about and how near, the farthest first so that nearer things hide it."""
+    """Choose objects and their nearness, the farthest first so that nearer ones hide them."""
     things: list[tuple[Drawer, float]] = []
     plan: tuple[tuple[Drawer, int, int, float, float], ...] = (
         (_draw_car, 2, 5, 0.16, 0.55),
@@ -25,7 +25,7 @@ def arrange_things(canvas: Canvas) -> list[tuple[Drawer, float]]:
     )
     for draw, fewest, most, far, near in plan:
         count = int(canvas.rng.integers(fewest, most + 1))
-        # The square makes far, small things more frequent than near ones, as in a real street.
+        # The square makes far, small objects more frequent than near ones, as in a real street.
         things += [(draw, far + (near - far) * canvas.between(0, 1) ** 2) for _ in range(count)]
     return sorted(things, key=lambda thing: thing[1])
 
@@ -48,12 +48,12 @@ def draw_tree(canvas: Canvas, view: View, x: float, foot: float, height: float) 
 
 
 def _scale(view: View, nearness: float) -> float:
-    """Pixels per metre at `nearness`, for a camera 1.5 m above the ground."""
+    """Return the pixels per metre at `nearness`, for a camera 1.5 m above the ground."""
     return (view.row(nearness) - view.horizon) / 1.5
 
 
 def _beside_road(canvas: Canvas, view: View, nearness: float) -> float:
-    """A column on the pavement or the lawn's edge at `nearness`, in the picture if there is room."""
+    """Draw a column on the pavement or the lawn's edge at `nearness`, in the picture if there is room."""
     sides: list[float] = []
     for edge, width in ((view.road[0], -view.pavement[0]), (view.road[1], view.pavement[1])):
         x = view.column(edge + width * canvas.between(0.15, 1.2), nearness)
@@ -63,7 +63,7 @@ def _beside_road(canvas: Canvas, view: View, nearness: float) -> float:
 
 
 def _cast_shadow(canvas: Canvas, view: View, x: float, nearness: float, thickness: float, length: float) -> None:
-    """Let a thing standing at column `x` throw a shadow away from the sun along the ground."""
+    """Cast the shadow of an object at column `x` along the ground, away from the sun."""
     row = view.row(nearness)
     tip = x - view.sun * length
     end = row + 0.16 * length
@@ -127,7 +127,7 @@ def _draw_car_side(canvas: Canvas, x: float, row: float, metre: float, paint: Co
 
 
 def _draw_person(canvas: Canvas, view: View, nearness: float) -> None:
-    """Paint somebody on foot: legs, coat, arms and head."""
+    """Paint a pedestrian: legs, coat, arms and head."""
     metre = _scale(view, nearness) * 1.15
     row, height = view.row(nearness), canvas.between(1.55, 1.9) * metre
     x = canvas.between(0, SIZE[1]) if canvas.chance(0.25) else _beside_road(canvas, view, nearness)
@@ -147,7 +147,7 @@ def _draw_person(canvas: Canvas, view: View, nearness: float) -> None:
 
 
 def _draw_mast(canvas: Canvas, view: View, x: float, nearness: float, metres: float) -> tuple[float, float]:
-    """Paint an upright mast `metres` tall, bright on the sunny side.
+    """Paint an upright pole `metres` tall, bright on the sunny side.
 
     Returns:
         Row of its top, and its thickness.
@@ -164,7 +164,7 @@ def _draw_mast(canvas: Canvas, view: View, x: float, nearness: float, metres: fl
 
 
 def _draw_pole(canvas: Canvas, view: View, nearness: float) -> None:
-    """Paint a street lamp or a bare mast."""
+    """Paint a street lamp or a bare pole."""
     x = _beside_road(canvas, view, nearness)
     top, thickness = _draw_mast(canvas, view, x, nearness, canvas.between(3.5, 6.0))
     if canvas.chance(0.6):
@@ -199,7 +199,7 @@ def _draw_signpost(canvas: Canvas, view: View, nearness: float) -> None:
 
 
 def _draw_roadside_tree(canvas: Canvas, view: View, nearness: float) -> None:
-    """Paint a tree that stands nearer than the houses."""
+    """Paint a tree in front of the houses."""
     x = _beside_road(canvas, view, nearness)
     height = canvas.between(3.0, 4.5) * _scale(view, nearness)
     _cast_shadow(canvas, view, x, nearness, 0.4 * height, 0.8 * height)

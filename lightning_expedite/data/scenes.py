@@ -1,7 +1,7 @@
 """Procedurally drawn road scenes with a class label for every pixel.
 
 They stand in for a street data set where none may be downloaded: large surfaces (sky, walls, asphalt) where
-neighbouring tokens say the same, and many thin or small things (poles, signs, people, lane marks) that a
+neighbouring tokens are alike, and many thin or small objects (poles, signs, people, lane marks) that a
 token reducer loses when it merges or drops too much. A scene depends on its index and seed alone.
 """
 
@@ -48,7 +48,7 @@ def draw_scene(index: int, seed: int = 0) -> tuple[Image, Image]:
         seed: Another seed gives another series of scenes.
 
     Returns:
-        (H, W, 3) uint8 RGB picture and (H, W) uint8 labels, an index into `CLASSES` for every pixel.
+        (H, W, 3) uint8 RGB image and (H, W) uint8 labels, an index into `CLASSES` for every pixel.
     """
     canvas = Canvas(np.random.default_rng([seed, index]))
     view = _choose_view(canvas)
@@ -63,7 +63,7 @@ def draw_scene(index: int, seed: int = 0) -> tuple[Image, Image]:
 
 
 def _choose_view(canvas: Canvas) -> View:
-    """Choose camera, road width and the side the sun stands on."""
+    """Choose camera, road width and the side of the sun."""
     height, width = SIZE
     return View(
         horizon=canvas.between(0.38, 0.48) * height,
@@ -200,7 +200,7 @@ def _draw_zebra(canvas: Canvas, view: View) -> None:
 
 
 def _draw_ground_shadows(canvas: Canvas, view: View) -> None:
-    """Darken the ground where things out of sight, houses or trees beside the camera, cast a shadow."""
+    """Darken the ground where houses or trees outside the image cast a shadow."""
     for _ in range(int(canvas.rng.integers(0, 3))):
         near = canvas.between(0.25, 1.1)
         far = near * canvas.between(0.65, 0.85)
@@ -214,7 +214,7 @@ def _photograph(canvas: Canvas, view: View) -> Image:
     """Texture, light and expose the painting as a camera would.
 
     Returns:
-        (H, W, 3) uint8 RGB picture.
+        (H, W, 3) uint8 RGB image.
     """
     rng, (height, width) = canvas.rng, SIZE
     fine = rng.standard_normal(SIZE, np.float32)
