@@ -16,7 +16,7 @@ MAX_SIZE = 1_000_000
 MAX_SCALE = 100.0
 
 Normalization = Literal["vit", "deit"]
-Count = Annotated[int, Field(ge=1, le=MAX_SIZE)]
+Positive = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 
 
 def official_stride(window: int) -> int:
@@ -31,10 +31,10 @@ class Protocol:
     ``normalization`` names the pixel statistics that the backbone was trained with.
     """
 
-    short_side: Count | None = None
-    long_side: Count | None = None
-    window: Count | None = None
-    stride: Count | None = None
+    short_side: Positive | None = None
+    long_side: Positive | None = None
+    window: Positive | None = None
+    stride: Positive | None = None
     normalization: Normalization = "vit"
 
 

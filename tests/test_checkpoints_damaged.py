@@ -15,6 +15,7 @@ import yaml
 from fuzzing import EMPTY, PLACES, examples, one
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import DATA
 from stored_models import OFFICIAL, SOME_KEYS, STATE, changed, refused, stored_state
 
 from lightning_expedite import load
@@ -434,6 +435,14 @@ UNSOUND = {
 def test_a_value_that_is_no_tensor_of_this_place(stored, refuses_weights, key, damage):
     path = stored(changed(key, UNSOUND[damage](STATE[key])))
     refuses_weights(path, path.parent)
+
+
+@pytest.mark.parametrize("damage", ["sparse", "scalar", "int8", "none"])
+def test_a_damaged_matrix_of_the_zoo_layout(tmp_path, damage):
+    state = torch.load(DATA / "parity" / "mmseg_linear" / "checkpoint.pth", weights_only=True)["state_dict"]
+    state["decode_head.conv_seg.weight"] = UNSOUND[damage](state["decode_head.conv_seg.weight"])
+    torch.save({"state_dict": state}, tmp_path / "zoo.pth")
+    refused(tmp_path / "zoo.pth")
 
 
 @given(data=st.data())

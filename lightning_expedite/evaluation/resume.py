@@ -28,7 +28,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from ..data.samples import ListedImage
 from ..errors import CheckpointError, OutputError
 from ..files import claim_output, sha256_of, write_atomically
-from ..models import CHECKPOINT_FILE, CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE
+from ..models import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE
 from ..version import __version__
 from .module import ImageResult, SegmenterModule
 
@@ -37,7 +37,7 @@ LOCK_FILE = ".lock"
 LIMITS = ("limit_test_batches", "limit_predict_batches", "fast_dev_run")
 
 _RUN_FILE = "run.json"
-_MODEL_FILES = (CHECKPOINT_FILE, VARIANT_FILE, CONFIG_FILE, WEIGHTS_FILE)
+_MODEL_FILES = (CHECKPOINT_FILE, VARIANT_FILE, MODEL_CONFIG_FILE, WEIGHTS_FILE)
 _TRAINER_SETTINGS = ("precision", "plugins", "deterministic", *LIMITS)
 # Settings that change no result: how the work is divided. Fewer windows at once is what helps where memory runs out.
 _DATA_DIVISION = ("num_workers", "batch_size")
@@ -122,7 +122,7 @@ def hash_weights(checkpoint: Path) -> dict[str, str]:
     if checkpoint.is_dir():
         files = [checkpoint / name for name in _MODEL_FILES]
     else:
-        files = [checkpoint, *(checkpoint.with_name(name) for name in (VARIANT_FILE, CONFIG_FILE))]
+        files = [checkpoint, *(checkpoint.with_name(name) for name in (VARIANT_FILE, MODEL_CONFIG_FILE))]
     try:
         return {file.name: sha256_of(file) for file in files if file.is_file()}
     except OSError as error:

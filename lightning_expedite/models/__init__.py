@@ -2,7 +2,7 @@
 
 from .base import warn_pack_weights, with_reducer
 from .checkpoints.reading import Checkpoint, open_checkpoint, read_checkpoint, read_protocol
-from .checkpoints.settings import CHECKPOINT_FILE, CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE, store_reducer
+from .checkpoints.settings import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE, store_reducer
 from .load import convert_checkpoint, load, load_segmenter, save_segmenter
 from .segmenter.architecture import CONVENTIONS, Architecture, Convention, ConventionName
 from .segmenter.model import Segmentation, Segmenter
@@ -10,9 +10,9 @@ from .zoo import KNOWN_WEIGHTS, KnownWeights, known_weights, resolve_checkpoint
 
 __all__ = [
     "CHECKPOINT_FILE",
-    "CONFIG_FILE",
     "CONVENTIONS",
     "KNOWN_WEIGHTS",
+    "MODEL_CONFIG_FILE",
     "VARIANT_FILE",
     "WEIGHTS_FILE",
     "Architecture",

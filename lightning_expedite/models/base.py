@@ -20,7 +20,7 @@ from ..reducers.base import EncoderShape, Reducer
 from ..text import markdown, plain
 from .checkpoints.files import write_weights
 from .checkpoints.reading import Checkpoint, open_checkpoint
-from .checkpoints.settings import CONFIG_FILE, LIBRARY, WEIGHTS_FILE, ModelConfig, StoredReducer, store_reducer
+from .checkpoints.settings import LIBRARY, MODEL_CONFIG_FILE, WEIGHTS_FILE, ModelConfig, StoredReducer, store_reducer
 from .hub import PREFIX, parse_reference
 from .segmenter.architecture import CONVENTIONS, Architecture, ConventionName
 from .zoo import is_local
@@ -143,7 +143,7 @@ class DenseModel(
         checkpoint = open_checkpoint(name, weights_folder, convention)
         if reducer == "stored" or isinstance(reducer, type):
             given = (reducer,) if isinstance(reducer, type) else ()
-            stored, place = checkpoint.reducer, checkpoint.path.with_name(CONFIG_FILE)
+            stored, place = checkpoint.reducer, checkpoint.path.with_name(MODEL_CONFIG_FILE)
             reducer = stored.make(place, given) if stored is not None else None
         return cls.from_checkpoint(checkpoint, reducer)
 
@@ -176,7 +176,7 @@ class DenseModel(
             CheckpointError: There are not as many names as classes, or a weight is beyond the range of ``dtype``.
         """
         folder = Path(folder)
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
+        for name in (MODEL_CONFIG_FILE, WEIGHTS_FILE):
             if (folder / name).exists() and not overwrite:
                 raise OutputError(f"{folder / name} exists already; give overwrite=True or another folder")
         model = self._with_settings(classes, protocol, dtype)
@@ -245,7 +245,7 @@ class DenseModel(
         """Write weights and config; the mixin writes the model card."""
         write_weights(self.state_dict(), save_directory)
         content = self._config().model_dump_json(by_alias=True, indent=1)
-        write_atomically(save_directory / CONFIG_FILE, f"{content}\n".encode())
+        write_atomically(save_directory / MODEL_CONFIG_FILE, f"{content}\n".encode())
 
     def _config(self) -> ModelConfig:
         stored = None if self.reducer is None else store_reducer(self.reducer)

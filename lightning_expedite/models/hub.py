@@ -12,7 +12,7 @@ from huggingface_hub import errors
 
 from ..errors import CheckpointError
 from ..text import plain
-from .checkpoints.settings import CONFIG_FILE, WEIGHTS_FILE, read_config
+from .checkpoints.settings import MODEL_CONFIG_FILE, WEIGHTS_FILE, read_config
 
 PREFIX = "hf://"
 _WORD = r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*"
@@ -53,7 +53,7 @@ def fetch(text: str) -> Path:
             weights are then not downloaded.
     """
     repository, revision = parse_reference(text)
-    config = _download(repository, CONFIG_FILE, revision)
+    config = _download(repository, MODEL_CONFIG_FILE, revision)
     read_config(config)
     # The commit that the config is of: a branch may move meanwhile.
     return _download(repository, WEIGHTS_FILE, config.parent.name).parent

@@ -93,11 +93,11 @@ def as_float32(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise CheckpointError(f"{path}: {key} claims the shape {tuple(value.shape)}, but the file holds less data")
         weights[key] = value.float()
-    require_finite(weights, f"{path}: ", "the training failed or the file is damaged: use another checkpoint")
+    check_finite_weights(weights, f"{path}: ", "the training failed or the file is damaged: use another checkpoint")
     return weights
 
 
-def require_finite(state: Mapping[str, Tensor], place: str, advice: str) -> None:
+def check_finite_weights(state: Mapping[str, Tensor], place: str, advice: str) -> None:
     """Raise `CheckpointError`, naming the tensor, where a weight is NaN or infinite."""
     for key, value in state.items():
         # A finite sum has finite terms, and is far cheaper than looking at each; it may also overflow without any.
@@ -116,7 +116,7 @@ def write_weights(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype 
         OutputError: The folder cannot be written to.
     """
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
-    require_finite(state, f"stored as {dtype}, ", "they are beyond its range: use bfloat16 or float32")
+    check_finite_weights(state, f"stored as {dtype}, ", "they are beyond its range: use bfloat16 or float32")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -114,7 +114,7 @@ def rename_keys(state: Mapping[str, Tensor], layout: Layout, path: Path) -> Stat
     """Return the state dict under this project's names, without the keys that no evaluation needs.
 
     Raises:
-        CheckpointError: Two keys have the same meaning, or a matrix is missing or has another shape.
+        CheckpointError: Two keys have the same meaning.
     """
     renamed: State = {}
     for key, value in state.items():
@@ -126,17 +126,25 @@ def rename_keys(state: Mapping[str, Tensor], layout: Layout, path: Path) -> Stat
         if name in renamed:
             raise CheckpointError(f"{path}: {key} and another key both stand for {name}; remove one of them")
         renamed[name] = value
-    for key in (*layout.transposed, *layout.flattened):
-        shape = tuple(renamed[key].shape) if key in renamed else ()
-        if len(shape) < 2 or any(side != 1 for side in shape[2:]):
-            found = f"has shape {shape}" if key in renamed else "is missing"
-            raise CheckpointError(f"{path}: tensor {key} {found}; it must be a matrix or a 1 x 1 convolution")
-        matrix = renamed[key].flatten(1)
-        renamed[key] = matrix.T.contiguous() if key in layout.transposed else matrix
     return renamed
 
 
-def architecture_of(state: State, layout: Layout, network: Network, path: Path, settings: Path) -> Architecture:
+def reshape_matrices(state: State, layout: Layout, path: Path) -> None:
+    """Bring matrices that a layout stores transposed or as 1 x 1 convolutions into their usual shape, in place.
+
+    Raises:
+        CheckpointError: One is missing or has another shape.
+    """
+    for key in (*layout.transposed, *layout.flattened):
+        shape = tuple(state[key].shape) if key in state else ()
+        if len(shape) < 2 or any(side != 1 for side in shape[2:]):
+            found = f"has shape {shape}" if key in state else "is missing"
+            raise CheckpointError(f"{path}: tensor {key} {found}; it must be a matrix or a 1 x 1 convolution")
+        matrix = state[key].flatten(1)
+        state[key] = matrix.T.contiguous() if key in layout.transposed else matrix
+
+
+def read_architecture(state: State, layout: Layout, network: Network, path: Path, settings: Path) -> Architecture:
     """Return the sizes of a model, from its tensors and, where tensors do not tell (heads, image size), its settings.
 
     Args:
@@ -200,7 +208,7 @@ def architecture_of(state: State, layout: Layout, network: Network, path: Path, 
         sizes["decoder_heads"] = _heads(network.decoder.n_heads, inner, certain, "decoder", path)
     try:
         return Architecture(
-            image_size=_image_size(network.image_size, patches, patch_size, path, settings),
+            image_size=_trained_size(network.image_size, patches, patch_size, path, settings),
             patch_size=patch_size,
             width=width,
             depth=depth,
@@ -226,7 +234,7 @@ def _heads(said: int | None, width: int, certain: bool, part: str, path: Path) -
     )
 
 
-def _image_size(
+def _trained_size(
     said: tuple[int, int] | None, patches: int, patch_size: int, path: Path, settings: Path
 ) -> tuple[int, int]:
     side = math.isqrt(max(patches, 0)) * patch_size

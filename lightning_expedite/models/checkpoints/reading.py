@@ -13,16 +13,16 @@ from ...protocol import Protocol
 from ..segmenter.architecture import CONVENTIONS, Architecture, ConventionName
 from ..zoo import DEMO, DEMO_FOLDER, KnownWeights, known_weights, resolve_checkpoint
 from .files import as_float32, find_weights, read_state
-from .layouts import Layout, architecture_of, find_layout, rename_keys
+from .layouts import Layout, find_layout, read_architecture, rename_keys, reshape_matrices
 from .settings import (
-    CONFIG_FILE,
+    MODEL_CONFIG_FILE,
     VARIANT_FILE,
     VARIANT_HINT,
     Decoder,
     ModelConfig,
     Network,
     StoredReducer,
-    Variant,
+    VariantFile,
     config_beside,
     read_variant,
 )
@@ -70,6 +70,7 @@ def read_checkpoint(
     raw = read_state(file)
     layout = find_layout(raw, file)
     state = as_float32(rename_keys(raw, layout, file), file)
+    reshape_matrices(state, layout, file)
     config = config_beside(file)
     if config is not None:
         _require_agreement(config, state, layout, file)
@@ -79,7 +80,7 @@ def read_checkpoint(
         )
     variant = read_variant(file.with_name(VARIANT_FILE))
     convention = convention or variant.convention or layout.convention
-    architecture = architecture_of(state, layout, variant.net_kwargs, file, file.with_name(VARIANT_FILE))
+    architecture = read_architecture(state, layout, variant.net_kwargs, file, file.with_name(VARIANT_FILE))
     protocol = known.protocol_in(convention) if known else _protocol(variant, layout, convention, file)
     data_set = known.data_set if known else DEMO if path == DEMO_FOLDER else variant.dataset_kwargs.dataset
     return Checkpoint(file, layout.name, state, architecture, convention, protocol, data_set=data_set)
@@ -156,7 +157,7 @@ def write_variant(
     write_atomically(folder / VARIANT_FILE, yaml.safe_dump(content).encode())
 
 
-def _protocol(variant: Variant, layout: Layout | None, convention: ConventionName | None, file: Path) -> Protocol:
+def _protocol(variant: VariantFile, layout: Layout | None, convention: ConventionName | None, file: Path) -> Protocol:
     """Return the settings of a `variant.yml`; mmsegmentation's own files have none and need none."""
     normalization = variant.normalization or ("vit" if layout is not None and layout.from_zoo else None)
     if normalization is None:
@@ -171,13 +172,13 @@ def _require_agreement(config: ModelConfig, state: dict[str, Tensor], layout: La
     """Raise `CheckpointError` where tensors contradict a ``config.json``, or are missing."""
     said = config.architecture
     network = Network(image_size=said.image_size, n_heads=said.heads, decoder=Decoder(n_heads=said.decoder_heads))
-    found = architecture_of(state, layout, network, file, file.with_name(CONFIG_FILE))
+    found = read_architecture(state, layout, network, file, file.with_name(MODEL_CONFIG_FILE))
     names = ["patch_size", "width", "depth", "num_classes", "decoder", "class_token", "distilled"]
     if found.decoder == "mask_transformer":
         names += ["decoder_width", "decoder_depth"]
     for name in names:
         if getattr(said, name) != getattr(found, name):
+            place = f"{file.with_name(MODEL_CONFIG_FILE)}: architecture: {name}"
             raise CheckpointError(
-                f"{file.with_name(CONFIG_FILE)}: architecture: {name} is {getattr(said, name)!r}, but the tensors in "
-                f"{file.name} say {getattr(found, name)!r}"
+                f"{place} is {getattr(said, name)!r}, but the tensors in {file.name} say {getattr(found, name)!r}"
             )

@@ -12,21 +12,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from ...errors import CheckpointError, ReducerError
 from ...files import parse_yaml, read_text
-from ...protocol import Count, Normalization, Protocol, official_stride
+from ...protocol import Normalization, Positive, Protocol, official_stride
 from ...reducers.base import Reducer
 from ...text import shortened
 from ...version import __version__
 from ..segmenter.architecture import Architecture, ConventionName, DecoderName
 
-CONFIG_FILE = "config.json"
+MODEL_CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.pth"
 VARIANT_FILE = "variant.yml"
 LIBRARY = "lightning_expedite"
 VARIANT_HINT = "Write it into {}, for example: net_kwargs: {{n_heads: 3, normalization: vit, decoder: {{n_heads: 3}}}}"
 
-Pair = Annotated[
-    tuple[Count, Count],
+SizePair = Annotated[
+    tuple[Positive, Positive],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list | tuple) else (value, value)),
 ]
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -42,19 +42,19 @@ class Decoder(_Section):
     """``net_kwargs.decoder`` of a `variant.yml`."""
 
     name: DecoderName | None = None
-    n_heads: Count | None = None
-    n_layers: Count | None = None
+    n_heads: Positive | None = None
+    n_layers: Positive | None = None
 
 
 class Network(_Section):
     """``net_kwargs`` of a `variant.yml`."""
 
-    d_model: Count | None = None
-    n_layers: Count | None = None
-    n_heads: Count | None = None
-    n_cls: Count | None = None
-    patch_size: Count | None = None
-    image_size: Pair | None = None
+    d_model: Positive | None = None
+    n_layers: Positive | None = None
+    n_heads: Positive | None = None
+    n_cls: Positive | None = None
+    patch_size: Positive | None = None
+    image_size: SizePair | None = None
     distilled: bool | None = None
     normalization: Normalization | None = None
     decoder: Decoder = Decoder()
@@ -64,21 +64,21 @@ class TrainingData(_Section):
     """``dataset_kwargs`` of a `variant.yml`."""
 
     dataset: str | None = None
-    image_size: Pair | None = None
-    crop_size: Pair | None = None
+    image_size: SizePair | None = None
+    crop_size: SizePair | None = None
     normalization: Normalization | None = None
 
 
 class Inference(_Section):
     """``inference_kwargs`` of a `variant.yml`."""
 
-    im_size: Count | None = None
-    im_size_max: Count | None = None
-    window_size: Count | None = None
-    window_stride: Count | None = None
+    im_size: Positive | None = None
+    im_size_max: Positive | None = None
+    window_size: Positive | None = None
+    window_stride: Positive | None = None
 
 
-class Variant(_Section):
+class VariantFile(_Section):
     """Content of a `variant.yml`."""
 
     net_kwargs: Network = Network()
@@ -190,21 +190,21 @@ def store_reducer(reducer: Reducer) -> StoredReducer:
         raise ReducerError(f"{name} cannot be stored: its settings are not of JSON's types ({error})") from error
 
 
-def read_variant(path: Path) -> Variant:
+def read_variant(path: Path) -> VariantFile:
     """Read a `variant.yml`; a missing file is an empty one.
 
     Raises:
         CheckpointError: It is no YAML mapping, or holds an impossible value.
     """
     if not is_file(path):
-        return Variant()
+        return VariantFile()
     try:  # the official training script writes pairs with a tag of Python's, which a safe loader does not know
         content = parse_yaml(read_text(path).replace("!!python/tuple", ""))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise CheckpointError(
             f"{path} is no readable YAML ({' '.join(str(error).split())}); restore it from where it came"
         ) from error
-    return _validated(Variant, content, path)
+    return _validated(VariantFile, content, path)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -232,7 +232,7 @@ def config_beside(weights: Path) -> ModelConfig | None:
     Raises:
         CheckpointError: See `read_config`.
     """
-    path = weights.with_name(CONFIG_FILE)
+    path = weights.with_name(MODEL_CONFIG_FILE)
     if weights.name != WEIGHTS_FILE or not is_file(path):
         return None
     if is_file(weights.with_name(VARIANT_FILE)) and _read_json(path).get("library_name") != LIBRARY:

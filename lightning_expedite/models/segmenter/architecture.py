@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ...protocol import Count
+from ...protocol import Positive
 
 ConventionName = Literal["official", "mmseg"]
 DecoderName = Literal["mask_transformer", "linear"]
@@ -59,16 +59,16 @@ class Architecture:
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
-    image_size: tuple[Count, Count]
-    patch_size: Count
-    width: Count
-    depth: Count
-    heads: Count
-    num_classes: Count
+    image_size: tuple[Positive, Positive]
+    patch_size: Positive
+    width: Positive
+    depth: Positive
+    heads: Positive
+    num_classes: Positive
     decoder: DecoderName = "mask_transformer"
-    decoder_width: Count = 0
-    decoder_depth: Count = 2
-    decoder_heads: Count = 0
+    decoder_width: Positive = 0
+    decoder_depth: Positive = 2
+    decoder_heads: Positive = 0
     mlp_ratio: Ratio = 4.0
     decoder_mlp_ratio: Ratio = 4.0
     class_token: bool = True
