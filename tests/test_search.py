@@ -142,14 +142,15 @@ def test_an_interrupted_study_goes_on_and_ends_when_nothing_new_is_left(tmp_path
 
 def test_workers_share_the_trials_and_other_inputs_are_refused_until_they_end(tmp_path):
     inputs = {"images": [1], "max_loss": None}
-    study, other = Study(tmp_path, SPACE, inputs), Study(tmp_path, SPACE, inputs)
+    space = {"ratio": FloatRange(0.05, 0.5, 0.001)}
+    study, other = Study(tmp_path, space, inputs), Study(tmp_path, space, inputs)
     met = []
 
     def evaluate(settings, end):
         if not met:
             met.append(True)
             with pytest.raises(OutputError, match=r"with other settings \(images \[1\] instead of \[2\]\)"):
-                Study(tmp_path, SPACE, {**inputs, "images": [2]}, overwrite=True)
+                Study(tmp_path, space, {**inputs, "images": [2]}, overwrite=True)
             with pytest.raises(KeyboardInterrupt):
                 other.run(stopping(2), 60)
         return made_up(settings, end)
@@ -159,8 +160,8 @@ def test_workers_share_the_trials_and_other_inputs_are_refused_until_they_end(tm
     assert len(set(ratios_of(study))) == len(study.tried) == 3
     assert study.tried == other.tried
     with pytest.raises(OutputError, match="another --output, or --overwrite"):
-        Study(tmp_path, SPACE, {**inputs, "images": [2]})
-    assert Study(tmp_path, SPACE, {**inputs, "images": [2]}, overwrite=True).tried == []
+        Study(tmp_path, space, {**inputs, "images": [2]})
+    assert Study(tmp_path, space, {**inputs, "images": [2]}, overwrite=True).tried == []
 
 
 def interrupt():
