@@ -221,7 +221,7 @@ def test_the_subset_is_scored_and_counted_as_by_test_and_benchmark(run, config):
 
 
 def words_of(config, *more, command=("search",)):
-    words = (*command, "--config", config, "--output", "out", "--reducer", "ToMe", "--images", 2)
+    words = (*command, "--config", config, "--output", "out", "--reducer", "EViT", "--images", 2)
     return (*words, "--finalists", 2, *QUICK_WORDS, *more)
 
 
@@ -235,8 +235,9 @@ def test_a_search_leaves_what_a_sweep_leaves(run, fails, config, steps_here):  #
     assert 2 <= len(names) <= 3
     assert steps_here == [(name, step) for name in names for step in ("test", "benchmark")]
     point = yaml.safe_load(Path(f"out/points/{names[1]}/point.yaml").read_text())
-    assert point["model"]["reducer"]["class_path"] == "lightning_expedite.reducers.tome.ToMe"
-    assert names[:2] == ["none", f"tome_ratio{point['model']['reducer']['init_args']['ratio']}"]
+    assert point["model"]["reducer"]["class_path"] == "lightning_expedite.reducers.EViT"
+    assert point["model"]["reducer"]["init_args"]["keep_rate"] < 1
+    assert names[0] == "none"
     assert json.loads(Path(f"out/points/{names[1]}/test/results.json").read_text())["images"] == 4  # all of them
 
     steps_here.clear()

@@ -201,7 +201,7 @@ def test_reducers_resolve_as_on_the_command_line(method):
 @pytest.mark.parametrize(
     ("spec", "error", "parts"),
     [
-        (("Tome", {}), ConfigError, ("'Tome' is not a reducer: choose ACT, ", "EViT", "TokenClustering")),
+        (("Tome", {}), ConfigError, ("'Tome' is not a reducer (did you mean ToMe?): choose ACT, ", "EViT")),
         (("no.such.Thing", {}), ConfigError, ("'no.such.Thing' cannot be imported",)),
         (("pathlib.Path", {}), ConfigError, ("'pathlib.Path' is not a reducer",)),
         (("lightning_expedite.reducers.Reducer", {}), ConfigError, ("Reducer' is not a reducer",)),

@@ -1,5 +1,6 @@
 """Points of a sweep: a reducer with its settings, and the folder with the results of its steps."""
 
+import difflib
 import importlib
 import inspect
 import json
@@ -214,8 +215,12 @@ def find_reducer(name: str) -> type[Reducer]:
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"reducer {name!r} cannot be imported: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, Reducer)) or inspect.isabstract(found):
-        own = ", ".join(sorted(name for name in known if known[name].__module__.startswith("lightning_expedite.")))
-        raise ConfigError(f"{name!r} is not a reducer: choose {own}, or the path of a class of your own")
+        own = sorted(name for name in known if known[name].__module__.startswith("lightning_expedite."))
+        near = difflib.get_close_matches(last.lower(), map(str.lower, own), n=1)
+        hint = f" (did you mean {next(name for name in own if name.lower() == near[0])}?)" if near else ""
+        raise ConfigError(
+            f"{name!r} is not a reducer{hint}: choose {', '.join(own)}, or the path of a class of your own"
+        )
     return found
 
 

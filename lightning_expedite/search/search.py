@@ -1,5 +1,6 @@
 """A search for good settings of one reducer: on a subset of the images first, then the finalists on all of them."""
 
+import functools
 import json
 import shutil
 import time
@@ -30,7 +31,7 @@ from ..evaluation.resume import difference
 from ..reducers import EncoderShape, Reducer
 from ..reducers.spaces import SearchRange
 from .grid import BASELINE, point_name
-from .points import POINTS_FOLDER, Point, find_reducer
+from .points import POINTS_FOLDER, Point, find_reducer, resolve_reducer
 from .workers import LOCKS_FOLDER, SWEEP_FILE, Steps, is_locked, machine, open_study, run_points, say, try_lock
 
 _REPEATS = 20  # settings suggested again in a row: there are no others
@@ -98,7 +99,8 @@ def search(
     """
     kind = find_reducer(options.reducer)
     shape = subset.model.architecture
-    space = kind.search_space(EncoderShape(shape.depth, shape.grid, shape.class_token))
+    encoder = EncoderShape(shape.depth, shape.grid, shape.class_token)
+    space = kind.search_space(encoder)
     path = f"{kind.__module__}.{kind.__qualname__}"
     if not space:
         raise ConfigError(f"--reducer {path} declares no settings to search: add the class method search_space to it")
@@ -106,15 +108,15 @@ def search(
     inputs = {"config": settings["test"], "reducer": path, "images": list(subset.positions), "space": repr(space)}
     study = Study(output, space, {**inputs, "max_loss": options.max_loss}, options.seed, overwrite)
     say(console, f"searching {path} on {len(subset.positions)} of {subset.total} images for {options.seconds:g} s")
-    baseline = subset.miou(None)
+    baseline = functools.cache(lambda: subset.miou(None))
 
     def evaluate(setting: dict[str, Any], end: float) -> Tried | None:
         reducer = kind(**setting)
         with machine(output, alone=False, wait=lambda: None):
-            miou = subset.miou(reducer, end)
-            if miou is None or baseline is None:
+            base_miou, miou = baseline(), subset.miou(reducer, end)
+            if miou is None or base_miou is None:
                 return None
-            tried = Tried(setting, miou, baseline - miou, subset.gflops(reducer))
+            tried = Tried(setting, miou, base_miou - miou, subset.gflops(reducer))
         values = ", ".join(f"{name} {value}" for name, value in setting.items())
         say(console, f"{values}: loses {tried.loss:.2f} points, {tried.gflops:.4g} GFLOPs")
         return tried
@@ -128,7 +130,8 @@ def search(
     points = {BASELINE: Point(output, BASELINE, None, settings), **earlier_points(output, settings)}
     for finalist in finalists:
         name = point_name(kind.__name__.lower(), finalist.settings)
-        points[name] = Point(output, name, {"class_path": path, "init_args": finalist.settings}, settings)
+        reducer = resolve_reducer({"class_path": options.reducer, "init_args": finalist.settings}, encoder)
+        points[name] = Point(output, name, reducer, settings)
     summary = {"reducer": path, "images": len(subset.positions), "seconds": study.seconds, "settings": len(tried)}
     content = {"config": settings["test"], "grid": {"search": summary}}
     return run_points(output, list(points.values()), steps, content, overwrite, console)
