@@ -227,8 +227,9 @@ def _figures(timing: Timing, baseline: bool) -> dict[str, Any]:
     variant = "unreduced" if baseline else "reduced"
     latency, gflops = getattr(timing.latency, variant), getattr(timing.gflops, variant)
     seconds = getattr(timing.seconds, variant, None)
-    # On a CPU, older files hold one sample of resident memory, which differs between two runs of the same pass.
-    memory = None if timing.environment.get("device_type") == "cpu" else timing.memory
+    # Files of earlier versions hold one sample of a CPU's resident memory, which two runs of a pass do not repeat.
+    sampled = timing.environment.get("device_type") == "cpu" and timing.memory_source is None
+    memory = None if sampled else timing.memory
     return {
         "environment": plain(timing.place),
         "gflops": gflops,

@@ -180,6 +180,7 @@ class Timing(Section):
     seconds: Pair[Annotated[list[Positive], Field(min_length=1)]] | None = at("throughput.seconds", default=None)
     memory: Pair[MiB | None] | None = Field(validation_alias="peak_memory_mib", default=None)
     memory_pass: str = Field(validation_alias="peak_memory_pass", default="timed")
+    memory_source: str | None = Field(validation_alias="peak_memory_source", default=None)
 
     @model_validator(mode="after")
     def check_variants(self) -> Self:

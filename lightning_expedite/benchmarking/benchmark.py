@@ -129,6 +129,7 @@ class _Comparison:
             "throughput": self.throughput(seconds),
             "peak_memory_mib": memory,
             "peak_memory_pass": self.peak_memory_pass,
+            "peak_memory_source": "allocator" if self.device.type == "cuda" else "live tensors",
             "attention_kernels": kernels,
         }
 
