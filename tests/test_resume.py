@@ -243,7 +243,7 @@ def test_results_that_lack_something_are_not_shown(run, fails, config, key):
     assert run(*words)[0] == 0
     path = Path("out/results.json")
     path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
-    assert f"results.json is damaged or no result of test or benchmark: {key}" in fails(*words, *RESUME)
+    assert f"results.json is damaged or not a result of test or benchmark: {key}" in fails(*words, *RESUME)
 
 
 def test_a_damaged_image_is_replaced_and_the_run_goes_on(run, fails, stop, config, whole):
