@@ -18,15 +18,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the reference data set of expected values is not here")
 
 
-def pytest_collection_modifyitems(items):
-    """Write into every test's report which promise of docs/reliability.md it holds."""
-    for item in items:
-        item.user_properties += [("promise", mark.args[0]) for mark in item.iter_markers("promise")]
-
-
 @pytest.fixture
 def figure(record_property):
-    """A function that adds to a figure of the table in docs/reliability.md, such as ``figure("bad inputs", 12)``."""
+    """A function that adds a number to the report of the tests, such as ``figure("bad inputs", 12)``."""
     return lambda name, amount: record_property(f"figure:{name}", amount)
 
 
