@@ -16,7 +16,7 @@ class Method(NamedTuple):
 
     name: str
     target: float | None
-    color: str  # of Okabe and Ito's palette, which people with any colour vision tell apart
+    color: str  # of Okabe and Ito's palette, distinguishable with any colour vision
     marker: str
 
 

@@ -9,7 +9,7 @@
 #     GPU_TESTS=no                       without the tests
 #     RESULTS=FOLDER, DOCS=FOLDER        write there, not to benchmarks/results and docs
 #     PYTHON=FILE                        the interpreter
-# Reducers are compiled by PyTorch 2.14 and newer alone: with an older one give --compile false.
+# Reducers are compiled by PyTorch 2.14 and newer alone: with an older one use --compile false.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python}

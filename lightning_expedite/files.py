@@ -169,7 +169,7 @@ def claim_output(output: Path, result: Path, overwrite: bool) -> None:
     # Names with a dot are temporary files of a run that was killed.
     found = (path for path in result.iterdir() if not path.name.startswith(".")) if result.is_dir() else (result,)
     if any(path.exists() for path in found) and not overwrite:
-        raise OutputError(f"{result} exists already; give --overwrite or another --output")
+        raise OutputError(f"{result} exists already; use --overwrite or another --output")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

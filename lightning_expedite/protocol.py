@@ -62,7 +62,7 @@ def choose_windows(
     window = window or protocol.window or max(trained)
     stride = stride or protocol.stride or official_stride(window)
     if stride < 1:
-        raise ConfigError(f"no stride is known for windows of {window} pixels; give a stride (--model.stride)")
+        raise ConfigError(f"no stride is known for windows of {window} pixels; set one (--model.stride)")
     if stride > window:
         raise ConfigError(f"stride {stride} is above window {window}: pixels between windows would have no logits")
     return window, stride
@@ -90,7 +90,7 @@ def choose_resize(
         long = long or protocol.long_side
     if short is None:
         if long is not None:
-            raise ConfigError(f"long_side is {long}, but short_side is not known: give short_side as well")
+            raise ConfigError(f"long_side is {long}, but short_side is not known: set short_side as well")
         return None
     long = long or factor * short
     if long < short:
@@ -101,6 +101,8 @@ def choose_resize(
 def check_views(scales: Sequence[float], normalization: str | None) -> None:
     """Raise `ConfigError` for scales that are not positive factors, or an unknown normalisation."""
     if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
-        raise ConfigError(f"scales is {list(scales)}: give at least one factor, each above 0, at most {MAX_SCALE:g}")
+        raise ConfigError(
+            f"scales is {list(scales)}: it must have at least one factor, each above 0, at most {MAX_SCALE:g}"
+        )
     if normalization not in (None, "vit", "deit"):
         raise ConfigError(f"normalization is {normalization!r}: it must be 'vit' or 'deit'")

@@ -41,7 +41,7 @@ def interrupt(run, stop, config, output, images=2, command="test"):
     stop(images)
     status, _, err = run(command, "--config", config, "--output", output)
     assert status == 1
-    assert "--resume true goes on" in err
+    assert "--resume true continues" in err
     assert len(finished(output, command)) == images
 
 

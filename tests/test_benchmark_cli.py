@@ -283,7 +283,7 @@ def test_a_trainers_precision_that_is_used(run, tmp_path, monkeypatch, asked, us
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_here(fails):
-    assert "give --device cpu" in fails("benchmark", *demo("none"), "--device", "cuda")
+    assert "use --device cpu" in fails("benchmark", *demo("none"), "--device", "cuda")
 
 
 @pytest.mark.gpu

@@ -94,7 +94,7 @@ def test_act_is_counted_in_the_first_window_after_the_warm_up(run, data):
     flops = profile()["flops"]
     assert flops["estimated"] is True
     assert flops["reduction_percent"] > 0
-    # A share of the four images: a whole number may be read as 1.0, all of them, in a process that parsed other types.
+    # A share of the four images: an integer may be read as 1.0, all of them, in a process that parsed other types.
     assert run("test", "--config", config, "--output", "short", ALL[1], "--trainer.limit_test_batches", "0.25")[0] == 0
     assert profile("short")["flops"]["images"] == 1
     assert "gflops_total" not in profile("short")["flops"]  # the only image was warm-up

@@ -262,10 +262,10 @@ def test_with_reducer_refuses_modules_that_take_none(model_folder):
 @pytest.mark.parametrize(
     ("reducer", "words"),
     [
-        ("tome", r"reducer is 'tome'; give None or an object .*for example ToMe\(\.\.\.\)"),
+        ("tome", r"reducer is 'tome'; pass None or an object .*for example ToMe\(\.\.\.\)"),
         ("clustering", r"for example TokenClustering\(\.\.\.\)"),
-        (ToMe, r"reducer is the class ToMe; give an object with its settings, ToMe\(\.\.\.\)"),
-        (0.3, "reducer is 0.3; give None or an object"),
+        (ToMe, r"reducer is the class ToMe; pass an object with its settings, ToMe\(\.\.\.\)"),
+        (0.3, "reducer is 0.3; pass None or an object"),
     ],
 )
 def test_what_is_no_reducer_is_refused_with_the_nearest_name(model_folder, reducer, words):

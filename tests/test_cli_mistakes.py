@@ -62,7 +62,7 @@ def test_settings_that_cannot_work_end_with_one_line(fails, config, words, parts
     [
         ("--model.windows 64", "unknown option --model.windows (did you mean --model.window?)"),
         ("--trainer.acelerator cpu", "unknown option --trainer.acelerator (did you mean --trainer.accelerator?)"),
-        ("--model.window large", "model.window is large: expected a whole number"),
+        ("--model.window large", "model.window is large: expected an integer"),
         ("--model.window", "argument --model.window: expected one argument"),
         ("--model.convention seed", "model.convention is seed: expected one of official, mmseg"),
         (
@@ -100,7 +100,7 @@ def test_a_mistake_in_an_option_names_the_value_and_what_is_expected(fails, conf
             "modle: {window: 64}",
             "unknown key modle.window: lightning-expedite test has no",
         ),
-        ("model: {window: [64]}", "model.window is [64]: expected a whole number"),
+        ("model: {window: [64]}", "model.window is [64]: expected an integer"),
         ("data: {class_path: folder}", "expected ADE20K, CamVid, Cityscapes, Demo, Folder, PascalContext"),
         ("data: {init_args: {image: a}}", "unknown key data.image: Folder has no 'image' (did you mean images?)"),
     ],

@@ -129,7 +129,7 @@ def test_images_that_were_counted_for_other_classes_are_refused(run, stop, confi
     record["counts"] = [counts[:1] for counts in record["counts"]]
     path.write_text(json.dumps(record) + "\n")
     message = run(*words, "--resume", "true", status=2)
-    assert f"has counted {record['name']} for 1 classes, but the model has 5: give --overwrite to begin anew" in message
+    assert f"has counted {record['name']} for 1 classes, but the model has 5: use --overwrite to start again" in message
     run(*words, "--overwrite")
 
 

@@ -133,7 +133,7 @@ def test_errors_in_worker_processes_keep_their_kind_and_message(tmp_path):
         ({"classes": []}, "classes has 0 names"),
         ({"classes": [str(number) for number in range(255)]}, "classes has 255 names"),
         ({"ignore": [256]}, "ignore is"),
-        ({"long_side": 100}, "give short_side as well"),
+        ({"long_side": 100}, "set short_side as well"),
         ({"short_side": 20, "long_side": 10}, "long_side 10 is below short_side 20"),
     ],
 )

@@ -159,9 +159,9 @@ MASKS = {  # what stands in the place of val.pth, and the message
     "a page of HTML": (b"<html>", "damaged"),
     "a list": ([1, 2], "not a table of label images"),
     "a tensor": ({2009000001: torch.zeros(2)}, "not a table of label images"),
-    "a path": ({"../../evil": LABEL}, "is no image id"),
+    "a path": ({"../../evil": LABEL}, "is not an image id"),
     "colours": ({2009000001: Image.fromarray(picture(HEIGHT, WIDTH))}, "image 2009000001 has not one byte per pixel"),
-    "no classes": ({2009000001: Image.fromarray(label_of(1) + 60)}, "image 2009000001 has values that are no class"),
+    "no classes": ({2009000001: Image.fromarray(label_of(1) + 60)}, "image 2009000001 has values that are not classes"),
 }
 
 
@@ -250,7 +250,7 @@ def test_pickled_code_is_not_run(tmp_path, voc, legacy):
     [
         (lambda content: content.pop("annos_segmentation"), "not the annotations of PASCAL in Detail"),
         (lambda content: content["images"][0].pop("phase"), "not the annotations of PASCAL in Detail"),
-        (lambda content: content["images"][0].update(image_id="../x"), "is no image id"),
+        (lambda content: content["images"][0].update(image_id="../x"), "is not an image id"),
         (lambda content: content["annos_segmentation"][0].update(category_id=1), "segments of 2008_000002"),
         (lambda content: content["annos_segmentation"][0].pop("segmentation"), "segments of 2008_000002"),
         (lambda content: content["annos_segmentation"][0]["segmentation"].update(counts="5"), "2008_000002"),

@@ -18,7 +18,7 @@ from lightning_expedite.data.transforms import STATISTICS, normalize, target_siz
         ((100, 1000), (640, 2560), 1.0, (256, 2560)),  # the long side decides
         ((375, 500), (520, 4160), 1.0, (520, 693)),
         ((512, 683), (640, 2560), 0.75, (480, 640)),
-        ((512, 683), (513, 2052), 0.5, (256, 342)),  # limits are cut to whole pixels: 256, not 256.5
+        ((512, 683), (513, 2052), 0.5, (256, 342)),  # limits are rounded down to pixels: 256, not 256.5
         ((5, 7), None, 1.0, (5, 7)),
         ((5, 7), None, 0.5, (3, 4)),  # halves are rounded up
         ((1024, 2048), None, 1.75, (1792, 3584)),

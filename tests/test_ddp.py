@@ -80,7 +80,7 @@ def test_processes_give_the_results_of_one(folder, one_process, images, processe
     ("variables", "says"),
     [
         ({"SLURM_NTASKS": "4"}, "`--ntasks=4`"),
-        ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_STEP_NUM_TASKS": "4"}, "give --trainer.devices"),
+        ({"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_STEP_NUM_TASKS": "4"}, "set --trainer.devices"),
     ],
 )
 def test_slurm_tasks_that_do_not_fit_are_one_line(fails, config, monkeypatch, variables, says):

@@ -246,7 +246,7 @@ def test_the_command_exports_a_config(run, fails):
     assert report["output"]["shape"] == ["batch", 11, 16, 16]
     assert report["classes"] == list(Demo().classes)
     assert report["reducer"]["class"] == "TokenClustering"
-    assert "export.json exists already; give --overwrite" in fails(*words)
+    assert "export.json exists already; use --overwrite" in fails(*words)
 
 
 @pytest.mark.parametrize(

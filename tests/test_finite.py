@@ -45,10 +45,10 @@ def test_only_finite_logits_pass(reducer, value):
 def test_precisions_are_named_as_lightning_does():
     model = tiny_model()
     for dtype, name in ((torch.bfloat16, "bf16"), (torch.float16, "16")):
-        message = f"{SAYS} {name}-mixed: give --trainer.precision 32-true"
+        message = f"{SAYS} {name}-mixed: use --trainer.precision 32-true"
         with torch.autocast("cpu", dtype), pytest.raises(NumericalError, match=message):
             require_finite(False, model, "a")
-        with pytest.raises(NumericalError, match=f"{name}-true: give --trainer.precision 32-true"):
+        with pytest.raises(NumericalError, match=f"{name}-true: use --trainer.precision 32-true"):
             require_finite(False, tiny_model().to(dtype), "a")
 
 
@@ -76,7 +76,7 @@ def overflowing(data):
 
 def test_an_overflow_stops_the_run(run, fails, overflowing):
     half = ("--trainer.precision", "16-true")
-    expected = f"part0/0: {SAYS} 16-true: give --trainer.precision 32-true"
+    expected = f"part0/0: {SAYS} 16-true: use --trainer.precision 32-true"
     assert expected in fails("test", "--config", overflowing, "--output", "out", *half)
     assert not Path("out/results.json").exists()
     assert expected in fails("predict", "--config", overflowing, "--output", "maps", *half)

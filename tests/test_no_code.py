@@ -81,7 +81,7 @@ def test_a_reducer_that_a_config_names_is_never_imported(hostile, name, monkeypa
     edit_config(
         hub, lambda content: content["reducer"].update({"class": name, "settings": {"command": f"touch {mark}"}})
     )
-    with pytest.raises(CheckpointError, match=re.escape(f"class is '{name}', which is no reducer of this package")):
+    with pytest.raises(CheckpointError, match=re.escape(f"class is '{name}', which is not a reducer of this package")):
         Segmenter.from_pretrained("owner/name")
     assert not mark.exists()
 
@@ -89,7 +89,7 @@ def test_a_reducer_that_a_config_names_is_never_imported(hostile, name, monkeypa
 def test_weights_that_are_a_pickle_in_disguise_are_refused(hostile):
     hub, mark = hostile
     (hub.place("owner/name") / "model.safetensors").write_bytes(pickle.dumps(Evil(mark)))
-    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
+    with pytest.raises(CheckpointError, match="damaged or not a safetensors file"):
         load("hf://owner/name")
     assert not mark.exists()
 

@@ -253,10 +253,10 @@ def test_palettes_are_read_alike(tmp_path):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"an array of shape \(4, 4\) and type uint8; give a path"),
+        (np.zeros((4, 4), np.uint8), r"an array of shape \(4, 4\) and type uint8; pass a path"),
         (np.zeros((4, 4, 3), np.float32), r"an array of shape \(4, 4, 3\) and type float32"),
         (np.zeros((0, 4, 3), np.uint8), r"no pixels: its shape is \(0, 4, 3\)"),
-        (torch.zeros(3, 4, 4), "of type Tensor; give a path"),
+        (torch.zeros(3, 4, 4), "of type Tensor; pass a path"),
         (Image.new("F", (4, 4)), "floating-point samples"),
         ("no/such/photo.jpg", "no/such/photo.jpg: cannot be read"),
     ],

@@ -81,7 +81,7 @@ def test_a_second_time_ends_with_what_to_give():
         predict_in_memory(lambda one: one.predict(model, [(noise(3, 100, 140), False)], (9, 9)), windows, 5)
     assert forward.batches == [5, 2]
     assert str(raised.value) == (
-        "memory ran out with 2 windows at once (window_batch_size 5, halved once): give --model.window_batch_size 1"
+        "memory ran out with 2 windows at once (window_batch_size 5, halved once): set --model.window_batch_size 1"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_second_time_ends_with_what_to_give():
 def test_a_single_window_is_not_halved():
     forward, model = Narrow(0, cuda), tiny_model()
     windows = SlidingWindow(64, 48, 1, forward=forward)
-    with pytest.raises(DeviceMemoryError, match=r"with a single window of 64 x 64 pixels at once: give --tr"):
+    with pytest.raises(DeviceMemoryError, match=r"with a single window of 64 x 64 pixels at once: use --tr"):
         predict_in_memory(lambda one: one.predict(model, [(noise(3, 64, 64), False)], (9, 9)), windows, 1)
     assert forward.batches == [1]
 
@@ -172,7 +172,7 @@ def narrow(monkeypatch):
 
 
 NOTICE = (
-    "memory ran out with 4 windows at once, so 2 went through the model from then on: give --model.window_batch_size 2"
+    "memory ran out with 4 windows at once, so 2 went through the model from then on: set --model.window_batch_size 2"
 )
 
 
@@ -224,7 +224,7 @@ def test_a_run_that_cannot_go_on(fails, config, narrow):
     assert "2 windows at once (window_batch_size 4, halved once)" in fails("test", "--config", config)
     narrow(0)
     message = fails("predict", "--config", config, "--model.window_batch_size", 1)
-    assert "memory ran out with a single window of 64 x 64 pixels at once: give" in message
+    assert "memory ran out with a single window of 64 x 64 pixels at once: use" in message
     assert not Path("runs/small/results.json").exists()
 
 

@@ -222,7 +222,7 @@ def test_images_without_labels_are_compared_too(run, data):
 
 
 def test_mistakes_with_comparisons_are_named(fails, data):
-    assert "--compare draws labels without and with a reducer, but none is set" in fails(
+    assert "--compare draws the predictions without and with a reducer, but none is set" in fails(
         "predict", "--config", make_config(data), "--compare"
     )
     other = make_config(data, "other.yaml", reducer=TOME, checkpoint=str(DATA / "parity/mmseg_linear"))
@@ -257,8 +257,8 @@ def test_visualize_draws_the_requested_images(run, fails, data):
     [
         (None, (), "the model has no reducer"),
         (TOME, ("--index", "7"), "--index 7 does not exist: there are 4 images"),
-        (TOME, ("--index", "-1"), "--index is -1: give whole numbers of 0 or more"),
-        (TOME, ("--layers", "2,x"), "--layers is '2,x': give whole numbers of 1 or more"),
+        (TOME, ("--index", "-1"), "--index is -1: expected integers of 0 or more"),
+        (TOME, ("--layers", "2,x"), "--layers is '2,x': expected integers of 1 or more"),
         (TOME, ("--layers", "9"), "layer 9 is not one of this model: its layers are 1 to 4"),
         (ACT, ("--head", "4"), "head 4 is not one of this model"),
         (TOME, ("--images", "no/such/folder"), "no/such/folder"),

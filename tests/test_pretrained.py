@@ -112,7 +112,9 @@ def test_known_names_and_other_layouts_are_loaded_too():
 
 def test_a_class_outside_the_package_has_to_be_handed_over(tmp_path):
     folder = tiny_model(Halved(0.6)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r"'Halved', which is no reducer of this package .*ToMe.*reducer=Halved"):
+    with pytest.raises(
+        CheckpointError, match=r"'Halved', which is not a reducer of this package .*ToMe.*reducer=Halved"
+    ):
         Segmenter.from_pretrained(folder)
     loaded = Segmenter.from_pretrained(folder, reducer=Halved).reducer
     assert type(loaded) is Halved

@@ -255,7 +255,7 @@ def test_prefix_tokens_never_merge_and_at_most_half_of_the_patches_do(prefix, pa
 
 
 def wrapped(value):
-    """The int64 that a whole number of any size wraps to."""
+    """The int64 that an integer of any size wraps to."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 

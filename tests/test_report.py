@@ -120,7 +120,7 @@ def test_an_existing_report_is_replaced_only_when_asked(run, fails, tmp_path):
     words = ("report", tmp_path / "runs", "--output", tmp_path / "out")
     assert run(*words)[0] == 0
     before = (tmp_path / "out/report.html").stat().st_mtime_ns
-    assert "exists already; give --overwrite" in fails(*words)
+    assert "exists already; use --overwrite" in fails(*words)
     assert (tmp_path / "out/report.html").stat().st_mtime_ns == before
     shutil.rmtree(tmp_path / "runs/points/ours_0/test")
     shutil.rmtree(tmp_path / "runs/points/none")

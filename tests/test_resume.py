@@ -120,7 +120,7 @@ def test_a_test_goes_on_where_it_was_interrupted(run, fails, stop, config, whole
     interrupt(run, stop, config, "out", images)
     assert not Path("out/results.json").exists()
     message = fails("test", "--config", config, "--output", "out")
-    assert f"holds {images} finished images of an interrupted run; give --resume true to go on with it, or" in message
+    assert f"holds {images} finished images of an interrupted run; use --resume true to continue it, or" in message
     labelled = stop(None)
     status, out, err = run("test", "--config", config, "--output", "out", *RESUME)
     assert status == 0, err
@@ -360,7 +360,7 @@ def test_predict_replaces_only_what_it_wrote(run, fails, config):
     content = mine.read_bytes()
     for more in ((), ("--overwrite",), RESUME):
         message = fails(*words[:4], "mine", "--images", "first", *more)
-        assert "mine/labels holds 1 PNG files that predict did not write (first.png): give another --output" in message
+        assert "mine/labels holds 1 PNG files that predict did not write (first.png): use another --output" in message
     assert mine.read_bytes() == content
 
 
@@ -460,7 +460,7 @@ def test_a_full_disk_ends_in_an_error_and_the_run_goes_on(run, fails, config, wh
     write = resume.append
     monkeypatch.setattr(resume, "append", append)
     message = fails("test", "--config", config, "--output", "out")
-    assert "No space left on device; finished images are kept: fix that, then go on with --resume true" in message
+    assert "No space left on device; finished images are kept: fix that, then continue with --resume true" in message
     monkeypatch.undo()
     assert run("test", "--config", config, "--output", whole.parent / "out", *RESUME)[0] == 0
     assert same_counts(whole.parent / "out", whole)["images_resumed"] == 2

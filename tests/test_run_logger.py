@@ -173,7 +173,7 @@ def test_pictures_are_made_at_the_runs_precision(run, config, wandb_like, precis
 
 def test_pictures_without_a_logger_for_them_are_refused_before_any_work(fails, config):
     message = fails("test", "--config", config, "--output", "out", "--log_images", 2)
-    assert "no logger of this run takes pictures; give --trainer.logger TensorBoardLogger or WandbLogger" in message
+    assert "no logger of this run takes pictures; use --trainer.logger TensorBoardLogger or WandbLogger" in message
     assert not Path("out/results.json").exists()
     assert "--log_images is -1" in fails("test", "--config", config, "--output", "out", "--log_images=-1")
 

@@ -169,7 +169,7 @@ def test_an_interrupted_sweep_goes_on(run, ran, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(workers, "run_point", interrupt)
         status, _, error = run(*words)
-    assert (status, error) == (130, "error: interrupted; the same command goes on from here\n")
+    assert (status, error) == (130, "error: interrupted; the same command continues from here\n")
     ran.clear()
     assert run(*words, "--shard", "1/2")[0] == 0  # which has no effect any more
     assert ran == [("tome_ratio0.2", "test")]

@@ -124,7 +124,7 @@ def miou_and_influence(weights: Floats, counts: ImageCounts) -> tuple[Floats, Fl
 
     The influence is the derivative of mIoU with respect to the image's weight.
     """
-    # Sums of pixels stay far below 2^53, up to which float64 holds whole numbers exactly.
+    # Sums of pixels stay far below 2^53, up to which float64 holds integers exactly.
     intersections, unions = counts.intersection.astype(np.float64), counts.union.astype(np.float64)
     intersection, union = weights @ intersections, weights @ unions
     present = union > 0

@@ -59,8 +59,8 @@ def mean_iou(intersection: Counts | Floats, union: Counts | Floats) -> Floats:
     """Compute mIoU in percent from counts summed over images, as `evaluation.metrics.scores_of` does.
 
     Args:
-        intersection: ``(..., K)``, whole numbers.
-        union: ``(..., K)``, whole numbers.
+        intersection: ``(..., K)``, integers.
+        union: ``(..., K)``, integers.
 
     Returns:
         ``(...)``: the mean over the classes whose union is not 0; NaN if there is none.

@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing but itself."""
+"""A report as one self-contained page."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ from .tables import COLUMNS, columns_of, legend
 def page(
     table: pd.DataFrame, classes: Mapping[str, pd.DataFrame], cautions: Sequence[str], missing: Sequence[Missing]
 ) -> str:
-    """Return the page: everything is in it, and its policy forbids it to load anything.
+    """Return the page: everything is in it, and its policy forbids loading anything.
 
     Args:
         table: As `read_results` returns it.
@@ -30,7 +30,7 @@ def page(
         missing: Missing results, with the commands that make them.
 
     Returns:
-        HTML. Texts from files are escaped wherever they stand.
+        HTML. Texts from files are escaped everywhere.
     """
     found = views(table)
     scripts = [get_plotlyjs(), _asset("report.js")] if found else [_asset("report.js")]

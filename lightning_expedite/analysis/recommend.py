@@ -60,7 +60,7 @@ class Goal:
         """Check the numbers."""
         if self.limits == ():
             raise ConfigError(
-                "recommend needs a goal: give --max_loss, --min_throughput, --max_latency or --max_memory, or several"
+                "recommend needs a goal: set --max_loss, --min_throughput, --max_latency or --max_memory, or several"
             )
         for name in self.limits:
             value = getattr(self, name)
@@ -207,7 +207,7 @@ def collect_candidates(table: pd.DataFrame, goal: Goal, environment: str | None)
         raise DataError("there are benchmarks but no test among the results: run test for the same configs")
     if len(tested) > 1:
         raise DataError(
-            f"the results are of several models or data sets ({'; '.join(tested)}): give the paths of one of them"
+            f"the results are of several models or data sets ({'; '.join(tested)}): name the paths of one of them"
         )
     others = table[table["subject"] != tested[0]]
     left_out = list(zip(others["name"], "of other weights, " + others["checkpoint"], strict=True))
@@ -389,7 +389,7 @@ def _add_notes(found: Recommendation) -> None:
 
 
 def _use_gflops(found: Recommendation) -> None:
-    """Let GFLOPs decide where nothing was benchmarked.
+    """Rank by GFLOPs where nothing was benchmarked.
 
     Raises:
         ConfigError: The goal has a limit that needs a benchmark.

@@ -107,7 +107,7 @@ def find_results(path: Path) -> list[Path]:
         return sorted(file for name in (RESULTS_FILE, BENCHMARK_FILE) for file in path.rglob(name))
     if path.is_file():
         return [path]
-    raise DataError(f"{path} does not exist: give results.json, benchmark.json or folders that contain them")
+    raise DataError(f"{path} does not exist: name results.json, benchmark.json or folders that contain them")
 
 
 def setting_key(checkpoint: str, reducer: ClassSpec | None) -> str:
@@ -286,7 +286,7 @@ def _with_unique_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def published_tables() -> dict[str, Any]:
-    """Return the published rows, their source, and the weights and reducer settings that they stand for."""
+    """Return the published rows, their source, and the weights and reducer settings that they belong to."""
     text = importlib.resources.files("lightning_expedite").joinpath("assets/published.json").read_text("utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
@@ -321,7 +321,7 @@ def _matches(row: Mapping[str, Any], reducer: ClassSpec | None, reducers: Mappin
 
 
 def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the seed, and write the number of clusters as rows and columns, since one number stands for both."""
+    """Drop the seed, and write the number of clusters as rows and columns, since one number is used for both."""
     return {
         name: [value, value] if name == "clusters" and not isinstance(value, list) else value
         for name, value in settings.items()

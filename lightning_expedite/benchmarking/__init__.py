@@ -1,4 +1,4 @@
-"""What a model costs: in one forward pass (`compare`), and over a whole ``test`` run (the callbacks)."""
+"""What a model costs: in one forward pass (`compare`), and over a full ``test`` run (the callbacks)."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

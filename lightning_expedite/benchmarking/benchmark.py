@@ -71,7 +71,7 @@ class BenchmarkSettings:
 
     @property
     def torch_device(self) -> torch.device:
-        """The device that ``device`` stands for on this machine."""
+        """The device that ``device`` means on this machine."""
         return choose_device(self.device)
 
 

@@ -249,7 +249,7 @@ class FlopsProfiler(RunProfiler):
 
     Each size of window is counted once, on the ``meta`` device, which takes a few tenths of a second. Where the number
     depends on the image (ACT), one more forward pass of the first window of each size after the warm-up is counted,
-    and stands for all windows of that size.
+    and is used for all windows of that size.
 
     Args:
         warmup: Batches at the start of a run before a window is counted whose number depends on it; the images of

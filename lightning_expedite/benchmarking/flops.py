@@ -22,7 +22,7 @@ class Counts:
     """Counts of one forward pass.
 
     Attributes:
-        multiply_adds: Multiply-adds of the whole batch in the published convention.
+        multiply_adds: Multiply-adds of the batch in the published convention.
         attention: Tokens per encoder layer that enter the attention, class token included; queries, where a reducer
             lets several tokens share one.
         mlp: Tokens per encoder layer that enter the MLP.

@@ -36,13 +36,13 @@ def parse_precision(asked: Any) -> Precision:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that ``auto``, ``cpu`` or ``cuda`` stands for on this machine.
+    """Return the device that ``auto``, ``cpu`` or ``cuda`` means on this machine.
 
     Raises:
         ConfigError: CUDA is asked for and not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: PyTorch finds no CUDA device on this machine; give --device cpu")
+        raise ConfigError("--device cuda: PyTorch finds no CUDA device on this machine; use --device cpu")
     return torch.device("cuda", 0) if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""``benchmark``: time models with their reducers against the same models without."""
+"""``benchmark``: time reduced models alternately with their baselines."""
 
 import json
 import sys
@@ -125,7 +125,7 @@ def write_results(results: dict[str, Any], output: Path) -> None:
 def advice_for(error: Exception) -> str | None:
     """Return what to change after an error of PyTorch's that other options avoid; ``None`` for any other."""
     if out_of_memory(error):
-        return "memory ran out; give a smaller --input_size or another --precision"
+        return "memory ran out; use a smaller --input_size or another --precision"
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         return f"it cannot be compiled ({reason}); leave --compile out"
@@ -150,7 +150,7 @@ def measure(cli: BenchmarkCLI, options: Options, progress: Callable[[str], None]
     figures = compare(model, source.crops, settings, progress)
     share = None
     if options.whole_images:
-        progress("whole images")
+        progress("full images")
         variant = Variant(model, settings.precision, settings.torch_device)
         share = measure_whole_images(source.samples, options.whole_images, variant, windows)
     resolved = yaml.safe_load(cli.resolved_config())

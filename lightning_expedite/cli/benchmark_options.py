@@ -29,7 +29,7 @@ class BenchmarkCLI(EvaluationCLI):
         add = parser.add_argument
         add("--input_size", type=int | str | None, default=None, help="side, or H,W, in pixels (the config's window)")
         add("--threads", type=int | None, default=None, help="threads on the CPU (PyTorch's choice)")
-        add("--whole_images", type=int, default=2, help="images to time as a whole, with reading; 0 skips that")
+        add("--whole_images", type=int, default=2, help="full images to time, including reading; 0 for none")
         add("--untrained", type=bool, default=False, help="random weights instead of the checkpoint's")
 
 
@@ -104,7 +104,7 @@ def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
             if name not in PER_CONFIG and cli.config[name] != first[name]:
                 raise ConfigError(
                     f"--{name} is {cli.config[name]} in config {row_name(cli)} and {first[name]} in "
-                    f"{row_name(clis[0])}, but applies to all: give it on the command line"
+                    f"{row_name(clis[0])}, but applies to all: set it on the command line"
                 )
         asked = cli.config.trainer.precision
         if asked is not None and parse_precision(asked) != first.precision:

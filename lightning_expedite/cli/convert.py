@@ -38,5 +38,5 @@ def convert(
 
     for name in (WEIGHTS_FILE, VARIANT_FILE):
         if (output / name).exists() and not overwrite:
-            raise OutputError(f"{output / name} exists already; give --overwrite or another --output")
+            raise OutputError(f"{output / name} exists already; use --overwrite or another --output")
     print(f"wrote {convert_checkpoint(checkpoint, output, dtype)}")

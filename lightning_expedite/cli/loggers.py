@@ -6,7 +6,7 @@ from typing import Any
 
 OPTION = "--trainer.logger"
 HERE = "<output>"
-"""Stands in a logger's settings for the run's folder: Lightning's file loggers ask for a place when they are named."""
+"""Placeholder for the run's folder in a logger's settings: file loggers need a folder when they are named."""
 
 _FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
 _PLACES = (f"{OPTION}.save_dir", f"{OPTION}.init_args.save_dir")
@@ -14,7 +14,7 @@ _ELSEWHERE = "."  # W&B's own default
 
 
 def with_place(words: list[str]) -> list[str]:
-    """Put the run's folder behind a file logger that is named alone on the command line."""
+    """Add the run's folder to a file logger that is named without one on the command line."""
     if any(word.partition("=")[0] in _PLACES for word in words):
         return words
     placed: list[str] = []

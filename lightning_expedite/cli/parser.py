@@ -14,7 +14,7 @@ from ..errors import ConfigError
 PROGRAM = "lightning-expedite"
 _PACKAGE = "lightning_expedite"
 _KINDS = {
-    "int": "a whole number",
+    "int": "an integer",
     "float": "a number",
     "bool": "true or false",
     "str": "a text",

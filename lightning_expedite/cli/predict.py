@@ -35,7 +35,9 @@ class PredictionCLI(EvaluationCLI):
             "--images", type=str | None, default=None, help="folder of images, or one image, instead of the data set"
         )
         parser.add_argument("--overlay", action="store_true", help="also write coloured overlays")
-        parser.add_argument("--compare", action="store_true", help="also draw labels without and with the reducer")
+        parser.add_argument(
+            "--compare", action="store_true", help="also draw the predictions of the baseline and of the reduced model"
+        )
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,7 +46,9 @@ def run(arguments: Sequence[str]) -> int:
     if cli.config.images:
         cli.datamodule.read_images_from(Path(cli.config.images))
     if cli.config.compare and cli.model.reducer is None:
-        raise ConfigError("--compare draws labels without and with a reducer, but none is set: give --model.reducer")
+        raise ConfigError(
+            "--compare draws the predictions without and with a reducer, but none is set: set --model.reducer"
+        )
     writers: list[PictureWriter] = [PredictionWriter(cli.output, cli.config.overlay)]
     if cli.config.compare:
         writers.append(ComparisonWriter(cli.output))

@@ -13,7 +13,7 @@ from ..errors import ConfigError, ExpediteError, OutputError, fail
 from ..files import write_atomically
 from .parser import Parser
 
-INTERRUPTED = 130  # what shells give after Ctrl-C
+INTERRUPTED = 130  # what shells return after Ctrl-C
 LIMITS = {
     "max_loss": ("POINTS", "most points of mIoU lost from the baseline"),
     "min_throughput": ("N", "least images per second"),
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     except ExpediteError as error:  # shown here, since elsewhere Lightning is imported for it
         return fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from here")
+        fail("interrupted; the same command continues from here")
         return INTERRUPTED
 
 
@@ -58,7 +58,7 @@ def _recommend(options: Namespace) -> int:
         raise ConfigError("recommend needs results: name a sweep's folder")
     for option, path in (("json", options.json), ("write_config", options.write_config)):
         if path is not None and path.exists() and not options.overwrite:
-            raise OutputError(f"--{option} {path} exists already; give --overwrite or another name")
+            raise OutputError(f"--{option} {path} exists already; use --overwrite or another name")
     found = recommend(options.paths, goal, options.environment)
     print_recommendation(found, Console())
     if options.json is not None:

@@ -15,7 +15,7 @@ DESCRIPTION = """\
 Search the settings of one reducer on a subset of the images, then test the best ones on all images and benchmark them.
 
 The results are laid out as a sweep's: report and recommend read them. The same command resumes an interrupted search,
-and goes on searching with more --seconds. Started several times, on one machine or on several with a common folder, it
+and continues it with more --seconds. Started several times, on one machine or on several with a common folder, it
 makes as many workers. Options that begin with --data, --model and --trainer are passed on as by sweep, and apply to the
 search too; those with --benchmark are passed on to benchmark. Example:
 
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     except ExpediteError as error:  # shown here: elsewhere Lightning is imported for it
         return fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from here")
+        fail("interrupted; the same command continues from here")
         return INTERRUPTED
 
 

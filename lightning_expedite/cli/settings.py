@@ -40,7 +40,7 @@ _HELP = {
     "seed_everything": "seed of all random numbers; true draws one",
 }
 
-# Which devices there are stands in results.json; without this a run opens with a page of Lightning's remarks.
+# results.json has the devices; without this, a run starts with a page of Lightning's remarks.
 logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", ".*LeafSpec.*", module="pytorch_lightning.*")
 
@@ -131,7 +131,7 @@ class EvaluationCLI(LightningCLI):
         tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks > 1 and trainer.world_size == 1 and SLURMEnvironment.detect():
             raise ConfigError(
-                f"Slurm started {tasks} processes, but the trainer has one device: give --trainer.devices with the "
+                f"Slurm started {tasks} processes, but the trainer has one device: set --trainer.devices with the "
                 "tasks per node, and --trainer.num_nodes"
             )
         return trainer
@@ -210,7 +210,7 @@ def expand_configs(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:
     for word in given:
         option, equals, value = word.partition("=")
         if option == "--base":
-            raise ConfigError("--base belongs in a config file; on the command line give --config several times")
+            raise ConfigError("--base belongs in a config file; on the command line repeat --config")
         if option not in CONFIG_OPTIONS:
             words.append(_with_brackets(words[-1] if words else "", word))
             continue
@@ -231,7 +231,7 @@ def _with_brackets(before: str, word: str) -> str:
 
 
 def with_bases(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """Return a config file after all that it builds on; names of bases are relative to the file that gives them."""
+    """Return a config file after all that it builds on; names of bases are relative to the file that names them."""
     if "\0" in str(path):
         raise ConfigError(f"--config {str(path)!r} is not a file name: it contains a zero byte")
     if path.resolve() in above:

@@ -20,7 +20,7 @@ _PATIENCE = timedelta(days=30)
 def add_resume(parser: LightningArgumentParser) -> None:
     """Add the option ``--resume``."""
     parser.add_argument(
-        "--resume", type=bool, default=False, help="go on with an interrupted run in the output folder, if there is one"
+        "--resume", type=bool, default=False, help="continue an interrupted run in the output folder, if there is one"
     )
 
 
@@ -39,7 +39,7 @@ def started(cli: EvaluationCLI, result: str, product: str) -> Iterator[RunState]
     """
     limits = [name for name in LIMITS if (limit := cli.config.trainer.get(name)) and not is_all(limit)]
     if cli.config.resume and limits:
-        raise ConfigError(f"--resume true goes on to the last image: leave trainer.{limits[0]} out")
+        raise ConfigError(f"--resume true continues to the last image: leave trainer.{limits[0]} out")
     state = RunState(cli.output / f"unfinished_{cli.name}", keeps_images=not limits)
 
     def describe() -> None:

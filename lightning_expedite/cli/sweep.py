@@ -65,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     except ExpediteError as error:  # shown here: elsewhere Lightning is imported for it
         return fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from here")
+        fail("interrupted; the same command continues from here")
         return INTERRUPTED
 
 

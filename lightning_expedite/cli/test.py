@@ -30,8 +30,12 @@ class ScoringCLI(EvaluationCLI):
         """Add what to log."""
         add_resume(parser)
         add = parser.add_argument
-        add("--log_images", type=int, default=0, help="images, of the first ones, that loggers get as pictures")
-        add("--log_changes", action="store_true", help="mark in them what the reducer changed: each is labelled twice")
+        add("--log_images", type=int, default=0, help="number of images that loggers get as pictures, from the first")
+        add(
+            "--log_changes",
+            action="store_true",
+            help="mark the pixels that the reducer changes in them; each is predicted twice",
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words, in which a logger may be named without a place to write to."""
@@ -83,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
             evaluate(cli, state)
         elif cli.trainer.is_global_zero:
             show_results(load_shown(cli.output / RESULTS_FILE), cli.output)
-            print("these results were there already; nothing was left to do")
+            print("these results existed already; nothing was left to do")
     return 0
 
 

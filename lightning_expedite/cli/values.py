@@ -22,12 +22,12 @@ def check_values(config: Any) -> None:
             annotation = str(parameter.annotation)  # a string in modules with postponed annotations
             optional = parameter.annotation is parameter.empty or "None" in annotation or "Optional[" in annotation
             if parameter.name in values and values[parameter.name] is None and not optional:
-                raise ConfigError(f"{place}.{parameter.name} is null: give a value, or leave the setting out")
+                raise ConfigError(f"{place}.{parameter.name} is null: set a value, or leave the setting out")
     seed = config.seed_everything
     if isinstance(seed, int) and not 0 <= seed < _SEEDS:
         raise ConfigError(f"seed_everything is {seed}: it must lie between 0 and {_SEEDS - 1}")
     if config.output == "":
-        raise ConfigError("--output is empty: give a folder, or leave the option out")
+        raise ConfigError("--output is empty: name a folder, or leave the option out")
 
 
 def _classes(config: Any) -> Iterator[tuple[str, type, dict[str, Any]]]:

@@ -67,7 +67,7 @@ def read_numbers(option: str, value: int | str | None, least: int) -> list[int] 
     """Parse ``4`` or ``4,8``.
 
     Raises:
-        ConfigError: The value is no list of whole numbers of at least ``least``.
+        ConfigError: The value is not a list of integers of at least ``least``.
     """
     if value is None:
         return None
@@ -76,5 +76,5 @@ def read_numbers(option: str, value: int | str | None, least: int) -> list[int] 
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < least:
-        raise ConfigError(f"--{option} is {value!r}: give whole numbers of {least} or more, such as 4 or 4,8")
+        raise ConfigError(f"--{option} is {value!r}: expected integers of {least} or more, such as 4 or 4,8")
     return numbers

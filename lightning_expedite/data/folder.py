@@ -49,7 +49,7 @@ class Folder(SegmentationDataModule):
         super().__init__(root=images, split="all", **kwargs)
         names = _read_classes(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
         if not 0 < len(names) < IGNORE_INDEX:
-            raise ConfigError(f"classes has {len(names)} names: give between 1 and {IGNORE_INDEX - 1}")
+            raise ConfigError(f"classes has {len(names)} names: it must have between 1 and {IGNORE_INDEX - 1}")
         _check_names(names)
         if not all(0 <= value <= IGNORE_INDEX for value in ignore):
             raise ConfigError(f"ignore is {list(ignore)}: label values lie between 0 and {IGNORE_INDEX}")

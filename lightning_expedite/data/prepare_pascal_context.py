@@ -111,7 +111,7 @@ def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | No
         elif (voc / JSON_NAME).is_file():
             json = voc / JSON_NAME
         else:
-            raise DataError(f"{voc}: neither train.pth and val.pth nor {JSON_NAME} there; give masks or json")
+            raise DataError(f"{voc}: neither train.pth and val.pth nor {JSON_NAME} there; set masks or json")
     if json is not None:
         return _read_json(expand_home(json))
     folder = expand_home(masks or voc)
@@ -122,7 +122,7 @@ def _name_of_id(path: Path, image_id: object) -> str:
     """Return VOC's name of an image: 2008000002 is 2008_000002."""
     digits = str(image_id)
     if not re.fullmatch(r"[0-9]{10}", digits):
-        raise DataError(f"{path}: {image_id!r} is no image id of VOC 2010, which have ten digits; fetch it again")
+        raise DataError(f"{path}: {image_id!r} is not an image id of VOC 2010, which have ten digits; fetch it again")
     return f"{digits[:4]}_{digits[4:]}"
 
 
@@ -149,7 +149,7 @@ def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[n
     if label.ndim != 2 or label.dtype != np.uint8:
         raise DataError(f"{path}: the label of image {image_id} has not one byte per pixel; fetch the file again")
     if ((label >= len(CATEGORY_IDS)) & (label != IGNORE_INDEX)).any():
-        raise DataError(f"{path}: the label of image {image_id} has values that are no class; fetch the file again")
+        raise DataError(f"{path}: the label of image {image_id} has values that are not classes; fetch the file again")
     return label
 
 

@@ -73,7 +73,7 @@ def digest_of(contents: Iterable[bytes | memoryview]) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file; raises ``DataError`` if it is missing or no regular file."""
+    """Read a file; raises ``DataError`` if it is missing or not a regular file."""
     try:
         require_regular(path)
         return path.read_bytes()
@@ -154,7 +154,7 @@ def rgb_pixels(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
     return image
 
 
-_ACCEPTED = "give a path, a Pillow image or an (H, W, 3) uint8 array"
+_ACCEPTED = "pass a path, a Pillow image or an (H, W, 3) uint8 array"
 
 
 def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
@@ -178,7 +178,7 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
         data: The file's content, if it was read already.
 
     Raises:
-        DataError: If the file is missing or damaged, has several channels or a value that is no class.
+        DataError: If the file is missing or damaged, has several channels or a value that is not a class.
     """
     with _opened(read_bytes(path) if data is None else data, path, "label") as stored:
         kind, step = stored.format, _grey_step(stored)
@@ -194,7 +194,7 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
     outside = classes == NOT_A_LABEL
     if outside.any():
         raise DataError(
-            f"{path}: label values {first_few(np.unique(values[outside]))} are no class; check that the"
+            f"{path}: label values {first_few(np.unique(values[outside]))} are not classes; check that the"
             " file belongs to this data set and that its classes are complete"
         )
     return classes.astype(np.uint8)
@@ -204,7 +204,7 @@ def image_header(path: Path) -> Size:
     """Return the size of an upright image from its header alone.
 
     Raises:
-        DataError: If the file is missing or no image.
+        DataError: If the file is missing or not an image.
     """
     with _opened(path, path) as image:
         return _image_size(image, path)
@@ -214,7 +214,7 @@ def label_header(path: Path) -> Size:
     """Return the size of an upright label from its header alone.
 
     Raises:
-        DataError: If the file is missing, no image or has several channels.
+        DataError: If the file is missing, not an image or has several channels.
     """
     with _opened(path, path, "label") as label:
         if len(label.getbands()) != 1:

@@ -1,6 +1,6 @@
 """Procedurally drawn road scenes with a class label for every pixel.
 
-They stand in for a street data set where none may be downloaded: large surfaces (sky, walls, asphalt) where
+They replace a street data set where none may be downloaded: large surfaces (sky, walls, asphalt) where
 neighbouring tokens are alike, and many thin or small objects (poles, signs, people, lane marks) that a
 token reducer loses when it merges or drops too much. A scene depends on its index and seed alone.
 """

@@ -136,7 +136,7 @@ class FileSource:
         twice = [f"{name} ({', '.join(path.name for path in paths)})" for name, paths in images.items() if paths[1:]]
         if twice:
             raise DataError(
-                f"{self.where}: {len(twice)} names stand for several images: {first_few(twice)}; results are"
+                f"{self.where}: {len(twice)} names belong to several images: {first_few(twice)}; results are"
                 " saved by name, so keep one file each"
             )
 
@@ -286,6 +286,6 @@ def _without_suffix(relative: str) -> str:
 
 
 def _spread(entries: Sequence[Entry], most: int) -> Iterator[Entry]:
-    """Yield at most ``most`` entries, evenly over the whole list, its ends included."""
+    """Yield at most ``most`` entries, evenly over the list, both ends included."""
     count = min(len(entries), most)
     return (entries[at] for at in np.linspace(0, len(entries) - 1, count).round().astype(int))

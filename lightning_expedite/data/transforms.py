@@ -31,7 +31,7 @@ def target_size(size: tuple[int, int], resize: tuple[int, int] | None = None, sc
     Args:
         size: Height and width of the image in pixels.
         resize: Short side and limit of the long side in pixels; ``None`` keeps the stored size.
-        scale: Factor of multi-scale evaluation; both limits are multiplied by it and cut to whole pixels.
+        scale: Factor of multi-scale evaluation; both limits are multiplied by it and rounded down to pixels.
 
     Returns:
         Height and width, each rounded half up and at least 1.
@@ -47,7 +47,7 @@ def target_size(size: tuple[int, int], resize: tuple[int, int] | None = None, sc
     height, width = (max(int(side * factor + 0.5), 1) for side in size)
     if height * width > MOST_PIXELS:
         raise ConfigError(
-            f"an image of {size[1]} x {size[0]} pixels would be resized to {width} x {height}: give smaller scales, "
+            f"an image of {size[1]} x {size[0]} pixels would be resized to {width} x {height}: use smaller scales, "
             "short_side or long_side"
         )
     return height, width

@@ -45,7 +45,7 @@ def predict_in_memory(
         requested: Batch size that the user set.
 
     Returns:
-        The prediction, and the windows to go on with.
+        The prediction, and the windows to continue with.
 
     Raises:
         DeviceMemoryError: Memory ran out with half of these or with a single window.
@@ -75,9 +75,9 @@ def _too_large(windows: SlidingWindow, requested: int) -> str:
     size = windows.batch_size
     halved_from = f" (window_batch_size {requested}, halved once)" if size < requested else ""
     if size > 1:
-        return f"memory ran out with {size} windows at once{halved_from}: give --model.window_batch_size {size // 2}"
+        return f"memory ran out with {size} windows at once{halved_from}: set --model.window_batch_size {size // 2}"
     return (
-        f"memory ran out with a single window of {windows.window} x {windows.window} pixels at once{halved_from}: give "
+        f"memory ran out with a single window of {windows.window} x {windows.window} pixels at once{halved_from}: use "
         "--trainer.precision bf16-true, a smaller --model.window or --data.short_side, or take a device with more "
         "memory"
     )

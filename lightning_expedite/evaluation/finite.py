@@ -18,5 +18,5 @@ def require_finite(finite: bool | Tensor, model: Segmenter, image: str) -> None:
     autocast = is_autocast_available(weights.device.type) and torch.is_autocast_enabled(weights.device.type)
     dtype = torch.get_autocast_dtype(weights.device.type) if autocast else weights.dtype
     precision = f"{_PRECISIONS[dtype]}-{'mixed' if autocast else 'true'}"
-    advice = "check the image and the weights" if dtype.itemsize > 2 else "give --trainer.precision 32-true"
+    advice = "check the image and the weights" if dtype.itemsize > 2 else "use --trainer.precision 32-true"
     raise NumericalError(f"{image}: the model's logits are NaN or infinite at precision {precision}: {advice}")

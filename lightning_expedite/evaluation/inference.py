@@ -36,7 +36,7 @@ def run_windows(model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tenso
 
 
 class Prediction(NamedTuple):
-    """Predicted labels of one image, and how many of its windows the reducer left unreduced."""
+    """Predicted labels of one image, and how many of its windows the reducer left unchanged."""
 
     labels: Tensor  # (H, W) int64
     windows: int
@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 
     @property
     def windows_unreduced(self) -> int:
-        """Number of windows that the reducer left unreduced; reading it waits for a GPU that counted them."""
+        """Number of windows that the reducer left unchanged; reading it waits for a GPU that counted them."""
         return int(self.unreduced)
 
 

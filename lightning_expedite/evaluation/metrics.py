@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 PIXELS_AT_ONCE = 1 << 20
 """Pixels that are counted at a time, since counting takes many times their memory. smp counts in float32, which holds
-whole numbers to 2^24 exactly."""
+integers to 2^24 exactly."""
 
 SUMMARY: tuple[Literal["mIoU", "aAcc", "mAcc"], ...] = ("mIoU", "aAcc", "mAcc")
 
@@ -41,7 +41,7 @@ def class_counts(prediction: Tensor, target: Tensor, num_classes: int, ignore_in
         ``(B, 3, K)`` int64: intersection, prediction, label.
 
     Raises:
-        ValueError: Shapes differ, values are no integers, or lie outside the classes.
+        ValueError: Shapes differ, values are not integers, or lie outside the classes.
     """
     _check_maps(prediction, target, num_classes, ignore_index)
     if torch.are_deterministic_algorithms_enabled():  # histograms have no deterministic CUDA kernel

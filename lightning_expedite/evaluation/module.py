@@ -195,7 +195,7 @@ class SegmenterModule(LightningModule):
             if counts.shape[1] != scores.num_classes:
                 raise OutputError(
                     f"an interrupted run has counted {image.name} for {counts.shape[1]} classes, but the model has "
-                    f"{scores.num_classes}: give --overwrite to begin anew"
+                    f"{scores.num_classes}: use --overwrite to start again"
                 )
             scores.add_counts(counts)
         self.images, self.result = list(self.finished), None
@@ -290,7 +290,7 @@ class SegmenterModule(LightningModule):
             size = self.sliding_window.batch_size
             self.notices.add(
                 f"memory ran out with {self.window_batch_size} windows at once, so {size} went through the model from "
-                f"then on: give --model.window_batch_size {size}",
+                f"then on: set --model.window_batch_size {size}",
                 every_process=True,
             )
         return prediction

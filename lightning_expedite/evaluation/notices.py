@@ -129,7 +129,7 @@ class FirstImages:
 
 
 def label_warnings(images: Sequence[Any], classes: Sequence[str], ignored: Iterable[int] = ()) -> Iterator[str]:
-    """Check the counts of a whole run for signs of labels that were read in a wrong way.
+    """Check the counts of a run for signs of labels that were read in a wrong way.
 
     Args:
         images: `ImageResult` of all images of the run.

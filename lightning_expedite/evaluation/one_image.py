@@ -115,7 +115,7 @@ class SegmentedImage:
         classes: Names of all classes, in index order; ``None`` where they are not known.
         palette: RGB colour of each class.
         windows: Number of windows that the model ran on.
-        windows_unreduced: How many of them the reducer left unreduced.
+        windows_unreduced: Number of windows that the reducer left unchanged.
     """
 
     image: NDArray[np.uint8]
@@ -177,7 +177,7 @@ class SegmentedImage:
     def _index(self, name: int | str) -> int:
         if isinstance(name, str):
             if self.classes is None or name not in self.classes:
-                known = ", ".join(self.classes or ()) or "none; give indices"
+                known = ", ".join(self.classes or ()) or "none; use indices"
                 raise ConfigError(f"there is no class named {name!r}; known names: {known}")
             return self.classes.index(name)
         if not 0 <= name < len(self.palette):

@@ -47,7 +47,7 @@ def check_folders(output: Path, source: ImageSource) -> None:
         foreign = sorted(path for path in folder.rglob("[!.]*.png") if own is not None and path not in own)
         if foreign:
             raise OutputError(
-                f"{folder} holds {len(foreign)} PNG files that predict did not write ({foreign[0].name}): give another "
+                f"{folder} holds {len(foreign)} PNG files that predict did not write ({foreign[0].name}): use another "
                 "--output"
             )
         resolved = folder.resolve()
@@ -55,7 +55,7 @@ def check_folders(output: Path, source: ImageSource) -> None:
         inside = [entry.image for entry in entries if entry.image.resolve().is_relative_to(resolved)]
         if inside:
             raise OutputError(
-                f"{len(inside)} of the images are in {folder}, where predict writes ({inside[0].name}): give another "
+                f"{len(inside)} of the images are in {folder}, where predict writes ({inside[0].name}): use another "
                 "--output, or another folder of images"
             )
 

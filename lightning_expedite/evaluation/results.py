@@ -117,7 +117,7 @@ def describe_profile(trainer: Trainer) -> dict[str, Any]:
 
 
 def ignored_classes(data: SegmentationDataModule) -> list[int]:
-    """Return the classes that no value of a label file stands for."""
+    """Return the classes that no value of a label file maps to."""
     source = data.listed
     label = source.entries[0].label if isinstance(source, FileSource) else None
     return [] if label is None else sorted(set(range(data.num_classes)) - set(label.table.tolist()))
@@ -140,7 +140,7 @@ def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> 
 
 
 def describe_images(images: list[ImageResult], total: int) -> dict[str, Any]:
-    """Return how many images and windows a result is from, and whether that is the whole data set."""
+    """Return how many images and windows a result is from, and whether that is the complete data set."""
     return {
         "images": len(images),
         "images_total": total,

@@ -166,7 +166,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except (Timeout, OSError) as error:
         if isinstance(error, Timeout) and path.exists():
             holder = path.read_text().strip() or "another process"
-            reason = f"is in use by {holder}: wait until it has ended, or give another folder"
+            reason = f"is in use by {holder}: wait until it has ended, or use another folder"
         else:
             reason = "cannot be written to: check its permissions and the space left"
         raise OutputError(f"--output {folder} {reason}") from error
@@ -196,7 +196,7 @@ def claim_run(
         result: The file, written last, that says what a finished run depended on.
         product: File or folder whose presence shows that there was an earlier run.
         first: Whether this is the run's first process; the others change nothing.
-        resume: Whether to go on with an interrupted run.
+        resume: Whether to continue an interrupted run.
         overwrite: Whether results, or finished images of another run, may be replaced.
 
     Raises:
@@ -223,7 +223,7 @@ def claim_run(
 
 
 def matches_run(result: Path, run: Mapping[str, Any], overwrite: bool) -> bool:
-    """Return whether a result file was written by this very run.
+    """Return whether a result file was written by this run.
 
     Args:
         result: A JSON file with the key `RUN`, or no file.
@@ -242,19 +242,17 @@ def matches_run(result: Path, run: Mapping[str, Any], overwrite: bool) -> bool:
         if overwrite:
             return False
         raise OutputError(
-            f"{result} does not say what it depends on, so it cannot be resumed; give --overwrite to replace it, "
+            f"{result} does not say what it depends on, so it cannot be resumed; use --overwrite to replace it, "
             "or another --output"
         ) from error
     changed = difference(found, run)
     if changed and not overwrite:
-        raise OutputError(
-            f"{result} is of another run ({changed}); give --overwrite to replace it, or another --output"
-        )
+        raise OutputError(f"{result} is of another run ({changed}); use --overwrite to replace it, or another --output")
     return changed is None
 
 
 def _take_over(state: RunState, resume: bool, overwrite: bool) -> bool:
-    """Return whether this run goes on with an interrupted one, whose images are then in ``state.records``.
+    """Return whether this run continues an interrupted one, whose images are then in ``state.records``.
 
     Raises:
         OutputError: There are finished images that may neither be used nor thrown away.
@@ -272,9 +270,9 @@ def _take_over(state: RunState, resume: bool, overwrite: bool) -> bool:
         kept = f"{state.folder} holds {len(records)} finished images of an interrupted run"
         if resume:
             raise OutputError(
-                f"{kept} that was another ({changed}); resume it as it was, or give --overwrite to begin anew"
+                f"{kept} that was another ({changed}); resume it as it was, or use --overwrite to start again"
             )
-        raise OutputError(f"{kept}; give --resume true to go on with it, or --overwrite to begin anew")
+        raise OutputError(f"{kept}; use --resume true to continue it, or --overwrite to start again")
     shutil.rmtree(state.folder)
     return False
 
@@ -320,7 +318,7 @@ def _check_record(record: Record) -> None:
     if type(index) is not int or index < 0 or not isinstance(name, str) or not isinstance(notices, list):
         raise TypeError("not the record of an image")
     if not all(isinstance(text, str) for text in notices):
-        raise TypeError("notices are no texts")
+        raise TypeError("notices are not texts")
     if "counts" in record:
         ImageResult.from_record(record)
 
@@ -367,11 +365,11 @@ class FinishedImages(Callback):
             raise OutputError(f"{state.folder} cannot be written: {error.strerror}") from error
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let SIGTERM end the process."""
+        """End the process on SIGTERM."""
         end_on_sigterm()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let SIGTERM end the process."""
+        """End the process on SIGTERM."""
         end_on_sigterm()
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -398,9 +396,9 @@ class FinishedImages(Callback):
         self._remove(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Print what is kept, and how to go on."""
+        """Print what is kept, and how to continue."""
         if self._file is not None and (self._kept or self.state.records) and trainer.is_global_zero:
-            print("finished images are kept: the same command with --resume true goes on from them", file=sys.stderr)
+            print("finished images are kept: the same command with --resume true continues from them", file=sys.stderr)
 
     def _keep(self, record: Record, pl_module: SegmenterModule) -> None:
         self._kept += 1
@@ -414,8 +412,8 @@ class FinishedImages(Callback):
             append(self._file, record)
         except OSError as error:
             raise OutputError(
-                f"{self.state.folder} cannot be written: {error.strerror}; finished images are kept: fix that, then go "
-                "on with --resume true"
+                f"{self.state.folder} cannot be written: {error.strerror}; finished images are kept: fix that, then "
+                "continue with --resume true"
             ) from error
 
     def _remove(self, trainer: Trainer) -> None:
@@ -435,7 +433,7 @@ def append(file: IO[bytes], record: Record) -> None:
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end this process at once, with a status that says so, in place of the handler that Lightning sets.
+    """End this process at once on SIGTERM, with the matching status, instead of Lightning's handler.
 
     With that one, ``test`` ends with status 0 and ``predict`` does not end. Finished images are kept already.
     """

@@ -45,7 +45,7 @@ class RunLogger(Callback):
         if self.images and trainer.is_global_zero and not any(map(takes_pictures, trainer.loggers)):
             raise ConfigError(
                 "--log_images: no logger of this run takes pictures; "
-                "give --trainer.logger TensorBoardLogger or WandbLogger"
+                "use --trainer.logger TensorBoardLogger or WandbLogger"
             )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""Token maps of a whole image: which patches share a token, layer by layer."""
+"""Token maps of an image: which patches share a token, layer by layer."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def record_steps(model: Segmenter, crops: Tensor, batch_size: int) -> list[Group
         ReducerError: The reducer does not report its groups.
     """
     if model.reducer is None:
-        raise ConfigError("the model has no reducer, so every patch keeps its own token: give one (--model.reducer)")
+        raise ConfigError("the model has no reducer, so every patch keeps its own token: set one (--model.reducer)")
     batches, identity = [], True
     for batch in crops.split(batch_size):
         recorder = GroupRecorder()

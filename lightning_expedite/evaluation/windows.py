@@ -102,6 +102,6 @@ def size_for_windows(image: tuple[int, int], window: int, placement: ConventionN
     if size[0] * size[1] > MOST_PIXELS:
         raise ConfigError(
             f"an image of {width} x {height} pixels would be enlarged to {size[1]} x {size[0]} for windows of {window}"
-            ": give a smaller window, or leave the image out"
+            ": use a smaller window, or leave the image out"
         )
     return size

@@ -178,7 +178,7 @@ class DenseModel(
         folder = Path(folder)
         for name in (MODEL_CONFIG_FILE, WEIGHTS_FILE):
             if (folder / name).exists() and not overwrite:
-                raise OutputError(f"{folder / name} exists already; give overwrite=True or another folder")
+                raise OutputError(f"{folder / name} exists already; use overwrite=True or another folder")
         model = self._with_settings(classes, protocol, dtype)
         config = model._config()
         names = [markdown(name) for name in config.classes or ()]
@@ -293,12 +293,12 @@ def with_reducer(model: Model, reducer: Reducer | None) -> Model:
 
 def _no_reducer(given: object) -> str:
     if isinstance(given, type) and issubclass(given, Reducer):
-        return f"reducer is the class {given.__name__}; give an object with its settings, {given.__name__}(...)"
+        return f"reducer is the class {given.__name__}; pass an object with its settings, {given.__name__}(...)"
     names = {kind.__name__.lower(): kind.__name__ for kind in Reducer.__subclasses__()}
     near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
     example = names[near[0]] if near else "ToMe"
     return (
-        f"reducer is {given!r}; give None or an object of lightning_expedite.reducers "
+        f"reducer is {given!r}; pass None or an object of lightning_expedite.reducers "
         f"({', '.join(sorted(names.values()))}), for example {example}(...)"
     )
 

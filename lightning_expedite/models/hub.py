@@ -74,5 +74,5 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
         option = f" --revision {revision}" if revision else ""
         raise CheckpointError(
             f"{name} is not on this machine, and the hub does not answer or HF_HUB_OFFLINE is set ({plain(error)}). "
-            f"Download it where there is a network, `hf download {repository}{option}`, and give that folder"
+            f"Download it where there is a network, `hf download {repository}{option}`, and use that folder"
         ) from error

@@ -36,7 +36,7 @@ class ACT(Reducer):
     A GPU synchronises with the host once in every layer, for the number of groups.
 
     Args:
-        query_hashes: Number of random directions, 1 to 32; more give more and smaller groups.
+        query_hashes: Number of random directions, 1 to 32; more make more and smaller groups.
         seed: Seed of the random directions.
 
     Raises:

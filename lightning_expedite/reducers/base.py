@@ -108,7 +108,7 @@ class Reduction:
         """Return, after the pass, True if no token was merged or dropped.
 
         Returns:
-            One ``bool`` for the whole batch, or a boolean tensor ``(B,)`` where it depends on the image.
+            One ``bool`` for the batch, or a boolean tensor ``(B,)`` where it depends on the image.
         """
         return True
 

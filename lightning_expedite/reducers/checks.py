@@ -25,5 +25,5 @@ def grid_of(name: str, value: tuple[int, int] | int) -> tuple[int, int]:
     """Return ``(rows, columns)`` of one number or a pair; raises `ReducerError` for anything else."""
     grid = (value, value) if isinstance(value, int) else tuple(value)
     if len(grid) != 2 or any(not isinstance(side, int) or side < 1 for side in grid):
-        raise ReducerError(f"{name}={value} must be one or two whole numbers of at least 1")
+        raise ReducerError(f"{name}={value} must be one or two integers of at least 1")
     return grid[0], grid[1]

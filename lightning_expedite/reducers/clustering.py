@@ -37,7 +37,7 @@ class TokenClustering(Reducer):
 
     Args:
         location: Layer (from 1) after which the tokens are clustered.
-        clusters: Rows and columns of the cluster grid; one number stands for both.
+        clusters: Rows and columns of the cluster grid; one number is used for both.
         window_size: A token may join the clusters at most ``window_size // 2`` rows and columns from its home cluster.
         iterations: Number of assignment and update steps.
         temperature: Factor of the squared distance in the assignment's softmax.

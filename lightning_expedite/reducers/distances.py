@@ -51,7 +51,7 @@ def matmul_fp32(a: Tensor, b: Tensor, storage_dtype: torch.dtype) -> Tensor:
         a: ``(B, N, C)``.
         b: ``(B, C, S)``.
         storage_dtype: Type that holds all elements of both without loss. If it is a half-precision type, products are
-            exact in float32, and half-precision units give what a conversion to float32 would give.
+            exact in float32, and half-precision units return what a conversion to float32 would return.
 
     Returns:
         ``(B, N, S)``.
@@ -82,7 +82,7 @@ def to_matmul_dtype(x: Tensor) -> Tensor:
 
 @contextmanager
 def bfloat16_matrix_units() -> Iterator[None]:
-    """Let the CPU multiply float32 matrices on its bfloat16 units, accumulating in float32; holds for all threads."""
+    """Allow float32 products on the CPU's bfloat16 units, accumulated in float32; applies to all threads."""
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     previous = matmul.fp32_precision
     matmul.fp32_precision = "bf16"

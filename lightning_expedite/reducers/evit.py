@@ -127,7 +127,7 @@ class EViTReduction(Reduction):
 
     def _kept_patches(self) -> Tensor:
         """Return each patch's own index ``(B, rows * columns)`` if all layers so far kept it, else `DROPPED`."""
-        extra = self.layout.patches  # stands for every extra token
+        extra = self.layout.patches  # index of every extra token
         first = self.drops[0].kept
         kept = torch.arange(extra, device=first.device).expand(len(first), -1)
         for drop in self.drops:
@@ -136,7 +136,7 @@ class EViTReduction(Reduction):
         return group.scatter(1, kept, kept)[:, :extra]
 
     def restore_tokens(self, tokens: Tensor) -> Tensor:
-        """Put every token back in its place, the dropped ones reconstructed from the kept."""
+        """Restore every token to its position, the dropped ones reconstructed from the kept."""
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         for drop in reversed(self.drops):
             with region("evit: restore"):

@@ -1,4 +1,4 @@
-"""Gathering and averaging whole rows of tokens, faster than ``gather`` and ``scatter_add`` by element."""
+"""Gathering and averaging rows of tokens, faster than ``gather`` and ``scatter_add`` by element."""
 
 import torch
 import torch.nn.functional as F

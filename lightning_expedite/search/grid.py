@@ -1,4 +1,4 @@
-"""Grid files: reducers and settings, and the points that they stand for."""
+"""Grid files: reducers and settings, and the points that they define."""
 
 import hashlib
 import itertools

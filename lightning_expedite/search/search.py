@@ -125,7 +125,9 @@ def search(
     tried = study.tried
     finalists = choose_finalists(tried, options.finalists, options.max_loss)
     if not finalists:
-        raise ConfigError(f"--seconds {options.seconds:g} was not enough for one setting: give more, or fewer --images")
+        raise ConfigError(
+            f"--seconds {options.seconds:g} was not enough for one setting: allow more, or fewer --images"
+        )
     say(console, f"{len(tried)} settings tried in {study.seconds:.0f} s; testing {len(finalists)} on all images")
     points = {BASELINE: Point(output, BASELINE, None, settings), **earlier_points(output, settings)}
     for finalist in finalists:
@@ -145,7 +147,7 @@ def require_search(output: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         is_search = not sweep.exists() and not (output / POINTS_FOLDER).exists()
     if not is_search:
-        raise OutputError(f"{output} holds results of a sweep, not of a search: give another --output")
+        raise OutputError(f"{output} holds results of a sweep, not of a search: use another --output")
 
 
 def earlier_points(output: Path, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Point]:
@@ -187,7 +189,7 @@ class Study:
             changed = difference(self._study.user_attrs.get("inputs", wanted), wanted)
             if changed and (not overwrite or self._lost_trials() != self._trials(TrialState.RUNNING)):
                 raise OutputError(
-                    f"{output} has a search with other settings ({changed}): give another --output, or --overwrite "
+                    f"{output} has a search with other settings ({changed}): use another --output, or --overwrite "
                     "once no worker uses it"
                 )
             if changed:

@@ -239,7 +239,7 @@ class Queue:
             names = list(dict.fromkeys(point.name for point, _, _ in changed))
             listed = ", ".join([*names[:_NAMES], *(["..."] if len(names) > _NAMES else [])])
             raise OutputError(
-                f"{point.result(step)} was made with other settings ({which}); give --overwrite to replace it, or "
+                f"{point.result(step)} was made with other settings ({which}); use --overwrite to replace it, or "
                 f"another --output. Points with such results: {listed}"
             )
         for point, step, _ in changed:

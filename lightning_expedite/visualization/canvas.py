@@ -64,7 +64,7 @@ def palette_for(maps: Iterable[Labels], palette: Palette | None) -> Palette:
     if palette is None:
         return generated_palette(largest + 1)
     if largest >= len(palette):
-        raise DataError(f"class {largest} has no colour: the palette has {len(palette)}; give one for every class")
+        raise DataError(f"class {largest} has no colour: the palette has {len(palette)}; it needs one for every class")
     return palette
 
 

@@ -87,7 +87,7 @@ def compare(
         baseline: Class indices ``(H, W)`` predicted without the reducer.
         reduced: Class indices ``(H, W)`` predicted with it.
         label: Ground truth ``(H, W)``, 255 = ignored. With it, the figure marks where each prediction is wrong and
-            gives its mIoU on this image (over the classes that occur in label or prediction).
+            shows its mIoU on this image (over the classes that occur in label or prediction).
         classes: Names of the classes, in index order.
         palette: RGB colour of each class; generated ones by default.
         names: Titles of the two predictions.

@@ -32,9 +32,9 @@ def find_weights(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; give a checkpoint file, its folder or a known name")
+        raise CheckpointError(f"{path} does not exist; expected a checkpoint file, its folder or a known name")
     if not path.is_dir():
-        raise CheckpointError(f"{path} is neither a file nor a folder; give a checkpoint file or its folder")
+        raise CheckpointError(f"{path} is neither a file nor a folder; expected a checkpoint file or its folder")
     for name in (WEIGHTS_FILE, CHECKPOINT_FILE):
         if is_file(path / name):
             return path / name
@@ -57,7 +57,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as stream:
             head = stream.read(32)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); give a checkpoint file") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); expected a checkpoint file") from error
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; fetch them with `git lfs pull`")
     content: Any = _read_safetensors(path) if path.suffix == ".safetensors" or head[8:9] == b"{" else _read_pickle(path)
@@ -71,7 +71,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(key, str) and isinstance(value, Tensor):
             name = _WRAPPERS.sub("", key)
             if name in state:
-                raise CheckpointError(f"{path}: {key} and another key both stand for {name}; remove one of them")
+                raise CheckpointError(f"{path}: {key} and another key both map to {name}; remove one of them")
             state[name] = value
     if not state:
         raise CheckpointError(f"{path}: holds no tensors under 'model', 'state_dict' or at its top")
@@ -131,7 +131,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             said = (opened.metadata() or {}).get(CHECKSUM)
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a mapping)
     except Exception as error:  # safetensors' own errors, and PyTorch's on types it does not know
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({plain(error)}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a safetensors file ({plain(error)}); fetch it again"
+        ) from error
     if said is not None and said != (found := _checksum(state)):
         raise CheckpointError(f"{path} is damaged: its checksum is {found}, not {said} as it says; fetch it again")
     return state
@@ -155,13 +157,15 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
-            raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint; fetch it again") from error
+            raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint; fetch it again") from error
         raise CheckpointError(
             f"{path} holds objects other than tensors, which are never executed ({found[1]}). Save the tensors alone "
             "where the file comes from: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
         ) from error
     except Exception as error:  # damaged files make zipfile and PyTorch fail in many ways
-        raise CheckpointError(f"{path} is damaged or no PyTorch checkpoint ({plain(error)}); fetch it again") from error
+        raise CheckpointError(
+            f"{path} is damaged or not a PyTorch checkpoint ({plain(error)}); fetch it again"
+        ) from error
 
 
 def _check_archive(path: Path) -> None:
@@ -170,7 +174,7 @@ def _check_archive(path: Path) -> None:
         size, content = path.stat().st_size, sum(member.file_size for member in archive.infolist())
         if content > _MAX_EXPANSION * size + _SLACK_BYTES:
             raise CheckpointError(
-                f"{path} is damaged or no checkpoint: its {size:,} bytes claim to hold {content:,}; fetch it again"
+                f"{path} is damaged or not a checkpoint: its {size:,} bytes claim to hold {content:,}; fetch it again"
             )
         damaged = archive.testzip()
     if damaged is not None:

@@ -1,4 +1,4 @@
-"""Key maps: the checkpoint layouts of Segmenter, told apart by their keys and renamed to one.
+"""Key maps: the checkpoint layouts of Segmenter, recognised by their keys and renamed to one.
 
 Every layout is renamed to the official names, ``encoder.*`` and ``decoder.*``, which `Segmenter` uses too.
 """
@@ -124,7 +124,7 @@ def rename_keys(state: Mapping[str, Tensor], layout: Layout, path: Path) -> Stat
         for pattern, replacement in layout.renames:
             name = re.sub(pattern, replacement, name)
         if name in renamed:
-            raise CheckpointError(f"{path}: {key} and another key both stand for {name}; remove one of them")
+            raise CheckpointError(f"{path}: {key} and another key both map to {name}; remove one of them")
         renamed[name] = value
     return renamed
 
@@ -145,7 +145,7 @@ def reshape_matrices(state: State, layout: Layout, path: Path) -> None:
 
 
 def read_architecture(state: State, layout: Layout, network: Network, path: Path, settings: Path) -> Architecture:
-    """Return the sizes of a model, from its tensors and, where tensors do not tell (heads, image size), its settings.
+    """Return the sizes of a model from its tensors and, for heads and image size, from its settings.
 
     Args:
         state: Renamed state dict.
@@ -171,7 +171,9 @@ def read_architecture(state: State, layout: Layout, network: Network, path: Path
         numbers = {match[1] for key in state if (match := re.match(rf"{part}\.blocks\.([0-9]+)\.", key))}
         for number in range(len(numbers)):
             if str(number) not in numbers:
-                raise CheckpointError(f"{path}: tensors of {part}.blocks.{number} are missing, later blocks are there")
+                raise CheckpointError(
+                    f"{path}: tensors of {part}.blocks.{number} are missing, but later blocks are present"
+                )
         return len(numbers)
 
     width, _, patch_size, _ = shape("encoder.patch_embed.proj.weight", 4)

@@ -1,4 +1,4 @@
-"""What stands beside the tensors: `variant.yml` of the official code, and ``config.json`` of `save_pretrained`."""
+"""Settings files beside the tensors: `variant.yml` of the official code, and ``config.json`` of `save_pretrained`."""
 
 import inspect
 import json
@@ -134,7 +134,7 @@ class StoredReducer(_Section):
         classes = {kind.__name__: kind for kind in (*_package_reducers(), *given)}
         if self.name not in classes:
             raise CheckpointError(
-                f"{place}: reducer: class is {self.name!r}, which is no reducer of this package (there are "
+                f"{place}: reducer: class is {self.name!r}, which is not a reducer of this package (there are "
                 f"{', '.join(sorted(classes))}): "
                 f"hand the class over, from_pretrained(..., reducer={self.name.rpartition('.')[2] or 'Class'}), "
                 "or load without a reducer, reducer=None"
@@ -194,7 +194,7 @@ def read_variant(path: Path) -> VariantFile:
     """Read a `variant.yml`; a missing file is an empty one.
 
     Raises:
-        CheckpointError: It is no YAML mapping, or holds an impossible value.
+        CheckpointError: It is not a YAML mapping, or holds an impossible value.
     """
     if not is_file(path):
         return VariantFile()
@@ -202,7 +202,7 @@ def read_variant(path: Path) -> VariantFile:
         content = parse_yaml(read_text(path).replace("!!python/tuple", ""))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no readable YAML ({' '.join(str(error).split())}); restore it from where it came"
+            f"{path} is not readable YAML ({' '.join(str(error).split())}); restore it from where it came"
         ) from error
     return _validated(VariantFile, content, path)
 
@@ -247,7 +247,7 @@ def is_file(path: Path) -> bool:
         CheckpointError: There is something else, such as a broken link, which must not pass for an absent file.
     """
     if not path.is_file() and os.path.lexists(path):
-        raise CheckpointError(f"{path} is no file, or a broken link; restore it from where it came, or remove it")
+        raise CheckpointError(f"{path} is not a file, or a broken link; restore it from where it came, or remove it")
     return path.is_file()
 
 
@@ -257,7 +257,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"{path} is no readable JSON mapping ({reason}); fetch or store the model again"
+            f"{path} is not a readable JSON mapping ({reason}); fetch or store the model again"
         ) from error
     return content
 

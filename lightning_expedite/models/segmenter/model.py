@@ -70,7 +70,7 @@ class Segmenter(DenseModel):
         """Segment normalised images.
 
         Args:
-            images: ``(B, 3, H, W)`` of any size; padded to whole patches inside.
+            images: ``(B, 3, H, W)`` of any size; padded to multiples of the patch size.
 
         Returns:
             Logits ``(B, K, H, W)``.
