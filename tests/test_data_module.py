@@ -149,7 +149,8 @@ def test_prediction_on_a_data_set_does_not_need_its_labels(tmp_path):
 def test_a_data_set_opens_without_a_trainer(tmp_path):
     """The protocol decides on sizes and normalisation; digests are those of the files."""
     make_ade20k(tmp_path)
-    data = ADE20K(tmp_path, protocol=Protocol(short_side=24, normalization="deit"))
+    data = ADE20K(tmp_path)
+    data.protocol = Protocol(short_side=24, normalization="deit")
     sample = data.open_dataset()[1]
     assert sample["views"][0]["image"].shape == (3, 24, 32)
     assert data.used_normalization == "deit"

@@ -50,7 +50,8 @@ def run(arguments: Sequence[str]) -> int:
         if data.root.exists():
             raise
         print(f"{type(data).__name__} is not at {data.root}: the file is checked on the bundled demo scenes")
-        data = Demo(short_side=window, normalization=data.normalization, protocol=model.protocol)
+        data = Demo(short_side=window, normalization=data.normalization)
+        data.protocol = model.protocol
         samples = data.open_dataset(labels=False)
     report = export(
         model,

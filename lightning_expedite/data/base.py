@@ -49,7 +49,6 @@ class SegmentationDataModule(LightningDataModule):
         mirror: Whether each view is followed by its horizontal mirror.
         batch_size: Images per batch.
         num_workers: Processes that read images; 0 reads in the main process.
-        protocol: Sizes and normalisation that came with a model's weights; by default those of the trainer's model.
 
     Raises:
         ConfigError: If a number is out of its range.
@@ -76,7 +75,6 @@ class SegmentationDataModule(LightningDataModule):
         mirror: bool = False,
         batch_size: int = 1,
         num_workers: int = 2,
-        protocol: Protocol | None = None,
     ) -> None:
         super().__init__()
         require_positive(short_side=short_side, long_side=long_side, batch_size=batch_size)
@@ -92,7 +90,8 @@ class SegmentationDataModule(LightningDataModule):
         self.mirror = mirror
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.protocol = protocol
+        self.protocol: Protocol | None = None
+        """Sizes and normalisation that came with a model's weights; by default those of the trainer's model."""
         self._images_folder: Path | None = None
         self._source: ImageSource | None = None
         self._listings: dict[bool, list[ListedImage]] = {}  # with and without labels; each is checked once

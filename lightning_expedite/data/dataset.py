@@ -16,7 +16,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_expedite.data.reading import digest_of, size_mismatch
 from lightning_expedite.data.samples import Contents, ImageSource, Sample, Size, View
-from lightning_expedite.data.transforms import target_size, view_image
+from lightning_expedite.data.transforms import import_albumentations, target_size, view_image
 from lightning_expedite.protocol import Normalization
 
 PLACEHOLDER = -1
@@ -45,8 +45,7 @@ class SampleDataset(Dataset[Sample]):
         mirror: bool = False,
         labels: bool = True,
     ) -> None:
-        import cv2  # noqa: F401 -- once, before workers are forked; W&B's import hooks fail in a forked process
-
+        import_albumentations()  # before workers are forked: W&B's import hooks fail in a forked process
         self.source = source
         self.resize = resize
         self.normalization: Normalization = normalization

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,19 +72,37 @@ def view_image(image: NDArray[np.uint8], size: tuple[int, int], mirror: bool, no
         mirror: Whether to flip it horizontally.
         normalization: Name of the pixel statistics.
     """
+    pixels = _pipeline(size, mirror, normalization)(image=image)["image"]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def import_albumentations() -> Any:
+    """Import the library of the transforms, which takes long; loaders do it before they fork their workers."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks the network for its newest version
+    import albumentations
+
+    return albumentations
+
+
+@lru_cache(maxsize=64)
+def _pipeline(size: tuple[int, int], mirror: bool, normalization: Normalization) -> Callable[..., dict[str, Any]]:
     import cv2
 
-    height, width = size
-    pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    if mirror:
-        pixels = cv2.flip(pixels, 1)
-    # Looked up rather than computed: the same bits in a fraction of the time.
-    normalised = cv2.LUT(pixels, _normalized_values(normalization))
-    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
-
-
-@lru_cache
-def _normalized_values(normalization: Normalization) -> NDArray[np.float32]:
-    """Return the normalised value of each of the 256 values in each channel, ``(256, 1, 3)``."""
+    albumentations = import_albumentations()
+    # Looked up rather than computed: the same bits in a fraction of the time. albumentations.Normalize multiplies by a
+    # reciprocal, which rounds otherwise.
     values = np.arange(256, dtype=np.uint8).reshape(256, 1, 1)
-    return normalize(np.broadcast_to(values, (256, 1, 3)), normalization)
+    table = normalize(np.broadcast_to(values, (256, 1, 3)), normalization)
+
+    def look_up(pixels: NDArray[np.uint8], **_: Any) -> NDArray[np.float32]:
+        normalised: NDArray[np.float32] = cv2.LUT(pixels, table)
+        return normalised
+
+    pipeline: Callable[..., dict[str, Any]] = albumentations.Compose(
+        [
+            albumentations.Resize(*size, interpolation=cv2.INTER_LINEAR),
+            albumentations.HorizontalFlip(p=float(mirror)),
+            albumentations.Lambda(name="normalize", image=look_up),
+        ]
+    )
+    return pipeline

@@ -16,6 +16,7 @@ _PACKAGES = (
     "timm",
     "torchmetrics",
     "segmentation-models-pytorch",
+    "albumentations",
 )
 
 
