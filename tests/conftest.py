@@ -19,26 +19,6 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the reference dat
 
 
 @pytest.fixture
-def figure(record_property):
-    """A function that adds a number to the report of the tests, such as ``figure("bad inputs", 12)``."""
-    return lambda name, amount: record_property(f"figure:{name}", amount)
-
-
-@pytest.fixture
-def one_bad_input(figure):
-    """Counts a test as one bad input."""
-    figure("bad inputs", 1)
-
-
-@pytest.fixture
-def bad_inputs(figure):
-    """A set for what a test tries; the number of different ones is reported when it ends."""
-    tried = set()
-    yield tried
-    figure("bad inputs", len(tried))
-
-
-@pytest.fixture
 def model_folder(tmp_path):
     from stored_models import OFFICIAL
 

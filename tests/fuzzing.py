@@ -3,10 +3,7 @@
 import os
 
 import PIL
-import pytest
 from hypothesis import HealthCheck, settings
-
-one = pytest.mark.usefixtures("one_bad_input")
 
 # What may stand in the place of a file.
 PLACES = {

@@ -130,14 +130,13 @@ def test_a_download_that_fails_leaves_nothing_behind_and_says_where_to_put_the_f
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x", "file:///etc/hostname", "ftp://127.0.0.1/x"])
-def test_addresses_and_redirects_other_than_https_are_refused(target, https, address, figure):
+def test_addresses_and_redirects_other_than_https_are_refused(target, https, address):
     for url in (address, f"{https.address}/redirect/x"):
         https.location = address
         with pytest.raises((CheckpointError, httpx.HTTPError, OSError), match=r"not an HTTPS|protocol|[Rr]edirect"):
             download(url, target)
         assert left(target) == []
     assert https.asked == ["/redirect/x"]
-    figure("hostile answers refused", 2)
 
 
 def test_redirects_within_https_are_followed_but_not_without_end(target, https):
@@ -160,11 +159,10 @@ def test_a_certificate_of_somebody_else_is_refused(target, https, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["short", "chunked", "missing", "garbled"])
-def test_what_breaks_off_leaves_nothing(target, https, kind, figure):
+def test_what_breaks_off_leaves_nothing(target, https, kind):
     with pytest.raises(httpx.HTTPError):
         download(f"{https.address}/{kind}/x", target)
     assert left(target) == []
-    figure("hostile answers refused", 1)
 
 
 def test_an_answer_that_does_not_tell_its_length_is_read_to_its_end(target, https):

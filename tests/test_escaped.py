@@ -48,12 +48,11 @@ def test_any_text_is_printed_as_it_is(text):
     assert all(sign.isprintable() or sign == "\n" for sign in output)
 
 
-def test_hostile_names_of_classes_and_files(figure):
+def test_hostile_names_of_classes_and_files():
     content = scores(classes=ALL, label=[1] * len(ALL))
     assert holds(shown(class_table(content), terminal=True), ALL)
     for path in map(Path, (text.replace("\x00", "") for text in ALL)):
         assert holds(shown(summary_table(content, path)), [str(path)])
-    figure("hostile texts on a terminal", len(ALL))
 
 
 def test_hostile_benchmarks():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from fuzzing import NOTHING, PLACES, examples, one
+from fuzzing import NOTHING, PLACES, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +61,6 @@ UNKNOWN = [
 ]
 
 
-@one
 @pytest.mark.parametrize("path", UNKNOWN)
 def test_an_unknown_key_is_named(refuses, path):
     content = nested(path, 3)
@@ -110,7 +109,6 @@ WRONG_TYPES = {
 }
 
 
-@one
 @pytest.mark.parametrize(
     ("path", "value"), [(path, value) for path in WRONG_TYPES for value in WRONG_TYPES[path]], ids=str
 )
@@ -131,7 +129,6 @@ OUT_OF_RANGE = {
 }
 
 
-@one
 @pytest.mark.parametrize(
     ("path", "value"), [(path, value) for path in OUT_OF_RANGE for value in OUT_OF_RANGE[path]], ids=str
 )
@@ -191,7 +188,6 @@ CONTRADICTIONS = {
 }
 
 
-@one
 @pytest.mark.parametrize("kind", CONTRADICTIONS)
 def test_settings_that_contradict_each_other_or_the_model(refuses, data, config, kind):
     text = yaml.safe_dump(CONTRADICTIONS[kind])
@@ -239,20 +235,17 @@ TEXTS = {
 }
 
 
-@one
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_text_that_is_no_config(refuses, kind):
     refuses(TEXTS[kind])
 
 
-@one
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"\x80abc", b"model: \xe9", bytes(100)], ids=repr)
 def test_bytes_that_are_no_config(fails, config, tmp_path, content):
     (tmp_path / "more.yaml").write_bytes(content)
     assert "more.yaml" in fails("test", "--config", config, "--config", tmp_path / "more.yaml")
 
 
-@one
 @pytest.mark.parametrize("place", PLACES | NOTHING)
 @pytest.mark.parametrize("option", ["--config", "--grid"])
 def test_something_else_in_the_place_of_a_file(fails, config, tmp_path, place, option):
@@ -262,7 +255,6 @@ def test_something_else_in_the_place_of_a_file(fails, config, tmp_path, place, o
     assert "more.yaml" in fails(*words, option, path)
 
 
-@one
 @pytest.mark.parametrize(
     "words",
     [
@@ -317,7 +309,6 @@ GRIDS = {
 }
 
 
-@one
 @pytest.mark.parametrize("kind", GRIDS)
 def test_a_grid_that_cannot_be(fails, config, tmp_path, kind):
     path = tmp_path / "grid.yaml"
@@ -338,7 +329,7 @@ REDUCERS = {
 
 @given(data=st.data())
 @few_examples
-def test_a_reducer_takes_its_range_alone(bad_inputs, data):
+def test_a_reducer_takes_its_range_alone(data):
     kind = data.draw(st.sampled_from(list(REDUCERS)))
     ((name, (low, high)),) = REDUCERS[kind].items()
     whole = kind in (ACT, TokenClustering)
@@ -349,17 +340,15 @@ def test_a_reducer_takes_its_range_alone(bad_inputs, data):
     if low <= value <= high and not (kind is EViT and value == 0):
         assert getattr(kind(**{name: value}, **given_too), name) in (value, (value, value))
         return
-    bad_inputs.add((kind.__name__, str(value)))
     with pytest.raises(ReducerError, match=name):
         kind(**{name: value}, **given_too)
 
 
 @given(text=st.text(max_size=60) | st.text("[]{}:,-&*!<> \n\tab01'\"", max_size=60))
 @settings(few_examples, max_examples=150)
-def test_any_text_is_read_as_yaml_reads_it_or_refused(bad_inputs, text):
+def test_any_text_is_read_as_yaml_reads_it_or_refused(text):
     try:
         found = parse_yaml(text)
     except yaml.YAMLError:
-        bad_inputs.add(text)
-    else:
-        assert repr(found) == repr(yaml.safe_load(text))
+        return
+    assert repr(found) == repr(yaml.safe_load(text))

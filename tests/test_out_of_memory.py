@@ -61,7 +61,7 @@ ERRORS = [cuda, cpu, cublas, cudnn, python]
 
 @pytest.mark.parametrize("error", ERRORS)
 @torch.inference_mode()
-def test_half_the_windows_give_the_image_from_its_start(error, figure):
+def test_half_the_windows_give_the_image_from_its_start(error):
     model, image = tiny_model(), noise(3, 100, 140)
     forward = Narrow(2, error)
     windows = SlidingWindow(64, 48, 4, forward=forward)
@@ -70,7 +70,6 @@ def test_half_the_windows_give_the_image_from_its_start(error, figure):
     assert (left.batch_size, left.stride, left.forward) == (2, 48, forward)
     expected = SlidingWindow(64, 48, 2).predict(model, [(image, False)], (100, 140))
     assert torch.equal(found.labels, expected.labels)
-    figure("kinds of error", 1)
 
 
 @torch.inference_mode()

@@ -138,7 +138,7 @@ def test_a_test_goes_on_where_it_was_interrupted(run, fails, stop, config, whole
     assert Path("out/results.json").read_bytes() == before
 
 
-def test_interruptions_may_repeat(run, stop, config, whole, figure):
+def test_interruptions_may_repeat(run, stop, config, whole):
     words = ("test", "--config", config, "--output", "out", *RESUME, "--trainer.enable_progress_bar")
     for done, bar in enumerate(("false", "true", "false", "true"), start=1):  # how a run is shown does not matter
         stop(1)
@@ -148,7 +148,6 @@ def test_interruptions_may_repeat(run, stop, config, whole, figure):
     assert run(*words, "true", "--model.window_batch_size", "1")[0] == 0  # nor how the work is divided
     assert len(labelled) == IMAGES - 4
     same_counts(Path("out"), whole)
-    figure("interruptions survived", 4)
 
 
 def test_all_images_may_be_finished_already(run, stop, config, whole, monkeypatch):
@@ -197,7 +196,7 @@ def change_weights(config):
         (change_weights, (), "weights.checkpoint.pth"),
     ],
 )
-def test_what_has_changed_is_refused_by_name(run, fails, stop, config, model_folder, figure, change, words, part):
+def test_what_has_changed_is_refused_by_name(run, fails, stop, config, model_folder, change, words, part):
     settings = ("--model.checkpoint", str(model_folder))
     stop(2)
     assert run("test", "--config", config, "--output", "out", *settings)[0] == 1
@@ -211,7 +210,6 @@ def test_what_has_changed_is_refused_by_name(run, fails, stop, config, model_fol
     assert len(finished("out")) == 2
     assert run(*command, "--overwrite")[0] == 0
     assert outcome(Path("out"))[0]["images_resumed"] == 0
-    figure("changes refused", 1)
 
 
 def test_results_of_another_run_are_not_taken_for_this_ones(run, fails, config):
@@ -385,7 +383,7 @@ def test_a_lock_that_was_left_behind_blocks_nobody(tmp_path):
 
 
 @pytest.mark.promise("one-run-per-folder")
-def test_killed_runs_go_on_with_other_numbers_of_processes(run, fails, tmp_path, figure):
+def test_killed_runs_go_on_with_other_numbers_of_processes(run, fails, tmp_path):
     config, environment = slow_config(tmp_path, 0.7)
     quick = {**environment, "SLOW_DATA_SECONDS": "0"}
     output = tmp_path / "out"
@@ -395,7 +393,6 @@ def test_killed_runs_go_on_with_other_numbers_of_processes(run, fails, tmp_path,
     for words in ((), RESUME, ("--overwrite",)):
         message = fails("test", "--config", config, "--output", output, *words)
         assert f"{output} is in use by process {process.pid} on" in message
-        figure("second runs refused", 1)
     kill(process)
     # At once: a killed process holds no lock. Images take longer, so that some are left however slow this machine is.
     slower = {**environment, "SLOW_DATA_SECONDS": "3"}
@@ -409,12 +406,10 @@ def test_killed_runs_go_on_with_other_numbers_of_processes(run, fails, tmp_path,
     assert process.wait(120) == 0, process.communicate()[0]
     assert same_counts(output, Path("whole"))["images_resumed"] == done
     assert not (output / "unfinished_test").exists()
-    figure("kills survived", 2)
-    figure("processes", 1 + 2 + 2)
 
 
 @pytest.mark.parametrize("command", ["test", "predict"])
-def test_a_terminated_run_ends_at_once_and_goes_on(run, tmp_path, figure, command):
+def test_a_terminated_run_ends_at_once_and_goes_on(run, tmp_path, command):
     config, environment = slow_config(tmp_path, 1.0)
     output = tmp_path / "out"
     process = start(config, environment, output, command=command)
@@ -429,10 +424,9 @@ def test_a_terminated_run_ends_at_once_and_goes_on(run, tmp_path, figure, comman
         assert outcome(output)[0]["images_resumed"] == done
     else:
         assert len(list((output / "labels").rglob("*.png"))) == IMAGES
-    figure("kills survived", 1)
 
 
-def test_a_killed_process_ends_the_one_that_started_it(tmp_path, figure):
+def test_a_killed_process_ends_the_one_that_started_it(tmp_path):
     config, environment = slow_config(tmp_path, 1.5)
     process = start(config, environment, tmp_path / "out", *TWO)
     try:
@@ -444,7 +438,6 @@ def test_a_killed_process_ends_the_one_that_started_it(tmp_path, figure):
         if process.poll() is None:
             kill(process)
     assert not (tmp_path / "out/results.json").exists()
-    figure("kills survived", 1)
 
 
 def test_a_full_disk_ends_in_an_error_and_the_run_goes_on(run, fails, config, whole, monkeypatch):

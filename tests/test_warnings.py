@@ -55,12 +55,11 @@ def config(data):
         ([image((50, 30, 20), (0, 0, 100))], []),
     ],
 )
-def test_counts_of_labels(images, words, figure):
+def test_counts_of_labels(images, words):
     found = list(label_warnings(images, CLASSES))
     assert len(found) == len(words)
     for text, word in zip(found, words, strict=True):
         assert text.startswith(word)
-        figure("warnings", 1)
 
 
 def test_a_single_class_is_no_warning_where_there_is_no_other():
@@ -211,7 +210,7 @@ def shifted(shift, labelled=1.0):
     return texts
 
 
-def test_labels_that_are_shifted_by_one_class(figure):
+def test_labels_that_are_shifted_by_one_class():
     """Case 17: reduce_zero_label for labels that are reduced already, and the other way round."""
     assert shifted(0) == shifted(2) == []
     for share in (1.0, 0.3):
@@ -220,7 +219,6 @@ def test_labels_that_are_shifted_by_one_class(figure):
         assert text.endswith("labels seem to be shifted by one class; leave reduce_zero_label out, if it is set")
         (text,) = shifted(1, share)
         assert text.endswith("labels seem to be shifted by one class; set reduce_zero_label")
-        figure("warnings", 2)
 
 
 @pytest.fixture(scope="module")
