@@ -86,8 +86,8 @@ def label(config: str, settings: Settings, samples: Sequence[Sample]) -> list[Te
     forward = run_windows
     if settings.compile:
         torch.compiler.reset()
-        whole = one_graph(model.reducer)
-        forward = CompiledWindows(protocol.window, settings.window_batch_size, "default", whole)  # type: ignore[assignment]
+        fullgraph = one_graph(model.reducer)
+        forward = CompiledWindows(protocol.window, settings.window_batch_size, "default", fullgraph)  # type: ignore[assignment]
     windows = SlidingWindow(protocol.window, protocol.stride, settings.window_batch_size, forward=forward)
     return [
         windows.predict(model, [(view["image"].to(dtype), view["mirrored"]) for view in sample["views"]], size).labels

@@ -60,7 +60,7 @@ class SecureServer(http.server.ThreadingHTTPServer):
         self.thread = threading.Thread(target=self.serve_forever, daemon=True)
 
     def handle_error(self, *_):
-        """Say nothing: clients that break off are part of the tests."""
+        """Log nothing: clients that break off are part of the tests."""
 
     def __enter__(self):
         self.thread.start()

@@ -101,7 +101,7 @@ def test_warming_up_leaves_the_random_numbers_alone(uncompiled):
 def test_act_falls_apart_into_several_graphs(uncompiled):
     model = tiny_model(ACT(4), depth=2, decoder_depth=1).double()
     assert not one_graph(model.reducer)
-    compiled = CompiledWindows(64, 3, whole=False)
+    compiled = CompiledWindows(64, 3, fullgraph=False)
     for number in (1, 3, 2):
         windows = noise(number, 3, 64, 64, seed=number, dtype=torch.float64)
         (found, unreduced), (expected, expected_unreduced) = compiled(model, windows), run_windows(model, windows)

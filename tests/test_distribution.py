@@ -96,7 +96,7 @@ def sample_of(index):
 
 
 def count(positions, batch_size):
-    """Let a module count images; gives everything that is written to the results."""
+    """Count images with a module, and return everything that is written to the results."""
     module = CountingModule()
     module.on_test_epoch_start()
     for start in range(0, len(positions), batch_size):

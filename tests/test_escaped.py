@@ -36,7 +36,7 @@ def shown(*things, terminal=False):
 
 
 def holds(output, texts):
-    """Tell whether each text is there as it is, line by line, and nothing that a terminal obeys."""
+    """Return whether each text is present unchanged, line by line, without terminal commands."""
     lines = [line for text in texts for line in visible(text).split("\n")]
     return all(line.strip() in output for line in lines) and "\x1b" not in output and "\r" not in output
 

@@ -84,8 +84,8 @@ def test_a_reducer_that_keeps_all_tokens_equals_the_baseline(reducer):
         (lambda: ToMe(1.1), "ratio=1.1 must lie between 0 and 1"),
         (lambda: ACT(0), "query_hashes=0 must lie between 1 and 32"),
         (lambda: ACT(33), "query_hashes=33 must lie between 1 and 32"),
-        (lambda: TokenClustering(1, 0), "clusters=0 must be one or two whole numbers"),
-        (lambda: TokenClustering(1, (3, 0)), r"clusters=\(3, 0\) must be one or two whole numbers"),
+        (lambda: TokenClustering(1, 0), "clusters=0 must be one or two integers"),
+        (lambda: TokenClustering(1, (3, 0)), r"clusters=\(3, 0\) must be one or two integers"),
         (lambda: TokenClustering(1, (3, 3, 3)), "clusters="),
         (lambda: TokenClustering(1, 3, window_size=0), "window_size=0 must be above 0"),
         (lambda: TokenClustering(1, 3, iterations=0), "iterations=0 must be above 0"),
@@ -146,7 +146,7 @@ class PairReduction(Reduction):
 
 
 class LateReduction(PairReduction):
-    """Lets the decoder run on the merged tokens."""
+    """Runs the decoder on the merged tokens."""
 
     def restore_tokens(self, tokens):
         return tokens

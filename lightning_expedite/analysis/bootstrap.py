@@ -106,10 +106,10 @@ def losses_and_errors(weights: Floats, baseline: ImageCounts, settings: Sequence
     """
     losses = np.zeros((len(weights), len(settings)))
     errors = np.zeros_like(losses)
-    whole = miou_and_influence(weights, baseline)
+    full = miou_and_influence(weights, baseline)
     for number, counts in enumerate(settings):
         names = [name for _, name, _, _ in counts.images]
-        own, (miou, influence) = weights, whole
+        own, (miou, influence) = weights, full
         if len(names) < len(baseline.images):
             own = weights[:, [baseline.positions[name] for name in names]]
             miou, influence = miou_and_influence(own, baseline.select(names))

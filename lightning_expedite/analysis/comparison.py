@@ -120,7 +120,7 @@ def compare_with_baseline(run: Evaluation, baseline: Evaluation) -> Comparison:
         return Comparison(reason)
     if (run.images, run.label) == (baseline.images, baseline.label):
         pairs = zip(run.per_class, baseline.per_class, strict=True)
-        classes = tuple(_difference(mine.IoU, its.IoU) for mine, its in pairs)
+        classes = tuple(_difference(tested.IoU, reference.IoU) for tested, reference in pairs)
         return Comparison(difference=_difference(run.mIoU, baseline.mIoU), classes=classes)
     try:
         pair = common_counts(run, baseline)
@@ -128,9 +128,9 @@ def compare_with_baseline(run: Evaluation, baseline: Evaluation) -> Comparison:
         return Comparison(f"it has other images or labels than the baseline, and {error}")
     if isinstance(pair, str):
         return Comparison(pair)
-    mine, its = pair
-    classes = tuple(None if np.isnan(value) else float(value) for value in mine.iou - its.iou)
-    return Comparison(images=len(mine.images), difference=mine.miou - its.miou, classes=classes)
+    tested, reference = pair
+    classes = tuple(None if np.isnan(value) else float(value) for value in tested.iou - reference.iou)
+    return Comparison(images=len(tested.images), difference=tested.miou - reference.miou, classes=classes)
 
 
 def obstacle(run: Evaluation, baseline: Evaluation) -> str | None:
@@ -159,21 +159,25 @@ def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, I
         return "it has no image in common with the baseline"
     if counts.label.shape[1] != others.label.shape[1]:
         return "its classes are not those of the baseline"
-    mine, its = counts.select(names), others.select(names)
-    wrong = (mine.label != its.label).any(axis=1)
-    wrong |= np.array([one[2:] != other[2:] for one, other in zip(mine.images, its.images, strict=True)])
-    wrong |= np.array([None not in pair and pair[0] != pair[1] for pair in zip(mine.digests, its.digests, strict=True)])
+    tested, reference = counts.select(names), others.select(names)
+    wrong = (tested.label != reference.label).any(axis=1)
+    wrong |= np.array([one[2:] != other[2:] for one, other in zip(tested.images, reference.images, strict=True)])
+    wrong |= np.array(
+        [None not in pair and pair[0] != pair[1] for pair in zip(tested.digests, reference.digests, strict=True)]
+    )
     if wrong.any():
         changed = f"{wrong.sum()} of {len(names)}, such as {names[wrong.argmax()]}"
         return f"images or labels changed between the runs ({changed})"
-    return mine, its
+    return tested, reference
 
 
 def protocol_difference(run: Evaluation, baseline: Evaluation) -> str | None:
     """Return the first setting of the evaluation in which two runs differ, with both values."""
-    mine, its = run.protocol, baseline.protocol
-    differing = (name for name in {**its, **mine} if mine.get(name) != its.get(name))
-    return next((f"tested with {name} {mine.get(name)}, the baseline with {its.get(name)}" for name in differing), None)
+    tested, reference = run.protocol, baseline.protocol
+    differing = (name for name in {**reference, **tested} if tested.get(name) != reference.get(name))
+    return next(
+        (f"tested with {name} {tested.get(name)}, the baseline with {reference.get(name)}" for name in differing), None
+    )
 
 
 def best_baseline(run: Evaluation, baselines: Sequence[Evaluation]) -> Evaluation | None:

@@ -34,14 +34,14 @@ def measure_whole_images(
     totals: Counter[str] = Counter()
     for number in range(images):
         totals.update(time_image(samples, number, variant, windows))
-    whole = totals["load"] + totals["transfer"] + totals["image"]
+    seconds = totals["load"] + totals["transfer"] + totals["image"]
     return {
         "images": images,
         **{f"{step}_ms": 1000 * totals[step] / images for step in ("load", "transfer", "image")},
         "window_ms": 1000 * totals["windows"] / totals["number of windows"],
         "windows_per_image": totals["number of windows"] / images,
         "window_batch_size": windows.batch_size,
-        "model_share": totals["windows"] / whole,
+        "model_share": totals["windows"] / seconds,
     }
 
 

@@ -49,13 +49,13 @@ class CompiledWindows:
         batch_size: Most windows at once.
         mode: A mode of ``torch.compile``. With ``reduce-overhead`` and ``max-autotune`` a GPU replays CUDA graphs; what
             a call returns is then valid until the next one.
-        whole: Whether the model has to be one graph; otherwise graph breaks are allowed.
+        fullgraph: Whether the model has to be one graph; otherwise graph breaks are allowed.
     """
 
     window: int
     batch_size: int
     mode: CompileMode = "default"
-    whole: bool = True
+    fullgraph: bool = True
     _compiled: WindowForward | None = field(default=None, init=False, repr=False)
 
     def __call__(self, model: Segmenter, windows: Tensor) -> tuple[Tensor, bool | Tensor]:
@@ -65,7 +65,7 @@ class CompiledWindows:
             warnings.warn(f"windows of {height} x {width} pixels are not compiled", stacklevel=2)
             return run_windows(model, windows)
         if self._compiled is None:
-            self._compiled = torch.compile(run_windows, fullgraph=self.whole, backend=BACKEND, mode=self._mode())
+            self._compiled = torch.compile(run_windows, fullgraph=self.fullgraph, backend=BACKEND, mode=self._mode())
             self._warm_up(model, windows)
         return self._run(model, windows)
 

@@ -72,8 +72,8 @@ class Preparation:
             ConfigError: Settings are unknown, out of their range or contradict each other.
         """
         for name in settings.keys() - Settings.__annotations__.keys():
-            near = difflib.get_close_matches(name, Settings.__annotations__, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Settings.__annotations__)}"
+            matches = difflib.get_close_matches(name, Settings.__annotations__, 1)
+            hint = f"did you mean {matches[0]!r}?" if matches else f"there are {', '.join(Settings.__annotations__)}"
             raise ConfigError(f"{name!r} is not a setting; {hint}")
         protocol, normalization = model.protocol, settings.get("normalization")
         window, stride, batch = settings.get("window"), settings.get("stride"), settings.get("window_batch_size", 4)

@@ -295,8 +295,8 @@ def _no_reducer(given: object) -> str:
     if isinstance(given, type) and issubclass(given, Reducer):
         return f"reducer is the class {given.__name__}; pass an object with its settings, {given.__name__}(...)"
     names = {kind.__name__.lower(): kind.__name__ for kind in Reducer.__subclasses__()}
-    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
-    example = names[near[0]] if near else "ToMe"
+    matches = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
+    example = names[matches[0]] if matches else "ToMe"
     return (
         f"reducer is {given!r}; pass None or an object of lightning_expedite.reducers "
         f"({', '.join(sorted(names.values()))}), for example {example}(...)"

@@ -216,8 +216,8 @@ def find_reducer(name: str) -> type[Reducer]:
             raise ConfigError(f"reducer {name!r} cannot be imported: {error}") from error
     if not (inspect.isclass(found) and issubclass(found, Reducer)) or inspect.isabstract(found):
         own = sorted(name for name in known if known[name].__module__.startswith("lightning_expedite."))
-        near = difflib.get_close_matches(last.lower(), map(str.lower, own), n=1)
-        hint = f" (did you mean {next(name for name in own if name.lower() == near[0])}?)" if near else ""
+        matches = difflib.get_close_matches(last.lower(), map(str.lower, own), n=1)
+        hint = f" (did you mean {next(name for name in own if name.lower() == matches[0])}?)" if matches else ""
         raise ConfigError(
             f"{name!r} is not a reducer{hint}: choose {', '.join(own)}, or the path of a class of your own"
         )

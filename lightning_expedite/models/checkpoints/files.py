@@ -128,14 +128,16 @@ def write_weights(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, "pt") as opened:
-            said = (opened.metadata() or {}).get(CHECKSUM)
+            stored = (opened.metadata() or {}).get(CHECKSUM)
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a mapping)
     except Exception as error:  # safetensors' own errors, and PyTorch's on types it does not know
         raise CheckpointError(
             f"{path} is damaged or not a safetensors file ({plain(error)}); fetch it again"
         ) from error
-    if said is not None and said != (found := _checksum(state)):
-        raise CheckpointError(f"{path} is damaged: its checksum is {found}, not {said} as it says; fetch it again")
+    if stored is not None and stored != (found := _checksum(state)):
+        raise CheckpointError(
+            f"{path} is damaged: its checksum is {found}, not {stored} as stored in it; fetch it again"
+        )
     return state
 
 

@@ -192,7 +192,7 @@ def read_architecture(state: State, layout: Layout, network: Network, path: Path
             "decoder_depth": count_blocks("decoder"),
             "decoder_mlp_ratio": shape("decoder.blocks.0.mlp.fc1.weight", 2)[0] / inner,
         }
-    for key, said, found in (
+    for key, stated, found in (
         ("d_model", network.d_model, width),
         ("n_layers", network.n_layers, depth),
         ("patch_size", network.patch_size, patch_size),
@@ -201,9 +201,9 @@ def read_architecture(state: State, layout: Layout, network: Network, path: Path
         ("decoder.name", network.decoder.name, sizes["decoder"]),
         ("decoder.n_layers", network.decoder.n_layers, sizes.get("decoder_depth")),
     ):
-        if None not in (said, found) and said != found:
+        if None not in (stated, found) and stated != found:
             raise CheckpointError(
-                f"{settings}: {key} is {said!r}, but the tensors say {found!r}: it belongs to another file"
+                f"{settings}: {key} is {stated!r}, but the tensors say {found!r}: it belongs to another file"
             )
     if "decoder_width" in sizes:
         certain = layout.from_zoo or network.n_heads is not None
@@ -224,10 +224,10 @@ def read_architecture(state: State, layout: Layout, network: Network, path: Path
         raise CheckpointError(f"{settings}: {error}") from error
 
 
-def _heads(said: int | None, width: int, certain: bool, part: str, path: Path) -> int:
+def _heads(stated: int | None, width: int, certain: bool, part: str, path: Path) -> int:
     """Return the number of heads: the stated one, or one per 64 channels where that is certain."""
-    if said is not None:
-        return said
+    if stated is not None:
+        return stated
     if width % 64 == 0 and (certain or width in PUBLISHED_WIDTHS):
         return width // 64
     raise CheckpointError(
@@ -237,13 +237,13 @@ def _heads(said: int | None, width: int, certain: bool, part: str, path: Path) -
 
 
 def _trained_size(
-    said: tuple[int, int] | None, patches: int, patch_size: int, path: Path, settings: Path
+    stated: tuple[int, int] | None, patches: int, patch_size: int, path: Path, settings: Path
 ) -> tuple[int, int]:
     side = math.isqrt(max(patches, 0)) * patch_size
-    height, width = said or (side, side)
+    height, width = stated or (side, side)
     if height // patch_size * (width // patch_size) != patches or not patches:
         raise CheckpointError(
-            f"{settings}: image_size is {list(said) if said else 'not given'}, but the "
+            f"{settings}: image_size is {list(stated) if stated else 'not given'}, but the "
             f"position embeddings in {path} are for {patches} patches of {patch_size} pixels"
         )
     return height, width

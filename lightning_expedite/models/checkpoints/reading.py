@@ -170,15 +170,15 @@ def _protocol(variant: VariantFile, layout: Layout | None, convention: Conventio
 
 def _require_agreement(config: ModelConfig, state: dict[str, Tensor], layout: Layout, file: Path) -> None:
     """Raise `CheckpointError` where tensors contradict a ``config.json``, or are missing."""
-    said = config.architecture
-    network = Network(image_size=said.image_size, n_heads=said.heads, decoder=Decoder(n_heads=said.decoder_heads))
+    stored = config.architecture
+    network = Network(image_size=stored.image_size, n_heads=stored.heads, decoder=Decoder(n_heads=stored.decoder_heads))
     found = read_architecture(state, layout, network, file, file.with_name(MODEL_CONFIG_FILE))
     names = ["patch_size", "width", "depth", "num_classes", "decoder", "class_token", "distilled"]
     if found.decoder == "mask_transformer":
         names += ["decoder_width", "decoder_depth"]
     for name in names:
-        if getattr(said, name) != getattr(found, name):
+        if getattr(stored, name) != getattr(found, name):
             place = f"{file.with_name(MODEL_CONFIG_FILE)}: architecture: {name}"
             raise CheckpointError(
-                f"{place} is {getattr(said, name)!r}, but the tensors in {file.name} say {getattr(found, name)!r}"
+                f"{place} is {getattr(stored, name)!r}, but the tensors in {file.name} say {getattr(found, name)!r}"
             )
