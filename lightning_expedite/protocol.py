@@ -50,11 +50,7 @@ def choose_windows(
 ) -> tuple[int, int]:
     """Return window and stride in pixels: the given ones, else the protocol's, else the official default.
 
-    Args:
-        window: Side of a window, or ``None``.
-        stride: Distance between windows, or ``None``.
-        protocol: Evaluation settings of the weights.
-        trained: Height and width that the position embeddings were trained for.
+    ``trained`` is the height and width that the position embeddings were trained for.
 
     Raises:
         ConfigError: No stride is known, or it leaves gaps.
@@ -73,14 +69,8 @@ def choose_resize(
 ) -> tuple[int, int] | None:
     """Return the short side and the limit of the long side in pixels: the given ones, else the protocol's.
 
-    Args:
-        short: Length that the short side is resized to, or ``None``.
-        long: Limit of the long side after resizing, or ``None``.
-        protocol: Evaluation settings of the weights, where they are to be followed.
-        factor: Limit of the long side as a multiple of the short side, where none is known.
-
-    Returns:
-        Both, or ``None`` where images keep their stored size.
+    Where no long side is known, it is ``factor`` times the short side; where neither is, images keep their stored size
+    and the result is ``None``.
 
     Raises:
         ConfigError: The two contradict each other.

@@ -4,7 +4,6 @@ import copy
 import difflib
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -20,13 +19,20 @@ from ..reducers.base import EncoderShape, Reducer
 from ..text import markdown, plain
 from .checkpoints.files import write_weights
 from .checkpoints.reading import Checkpoint, open_checkpoint
-from .checkpoints.settings import LIBRARY, MODEL_CONFIG_FILE, WEIGHTS_FILE, ModelConfig, StoredReducer, store_reducer
+from .checkpoints.settings import (
+    LIBRARY,
+    MODEL_CONFIG_FILE,
+    WEIGHTS_FILE,
+    ModelConfig,
+    StoredReducer,
+    package_reducers,
+    store_reducer,
+    validated,
+)
 from .hub import PREFIX, parse_reference
 from .segmenter.architecture import CONVENTIONS, Architecture, ConventionName
 from .zoo import is_local
 
-ReducerChoice = Reducer | type[Reducer] | None | Literal["stored"]
-CARD_FILE = "README.md"
 CARD = Path(__file__).parents[1] / "assets" / "model_card.md"
 
 
@@ -69,8 +75,7 @@ class DenseModel(
     @reducer.setter
     def reducer(self, reducer: Reducer | None) -> None:
         if reducer is not None:
-            if not isinstance(reducer, Reducer):
-                raise ReducerError(_no_reducer(reducer))
+            _require_reducer(reducer)
             sizes = self.architecture
             reducer.check(EncoderShape(sizes.depth, sizes.grid, sizes.class_token))
         self._reducer = reducer
@@ -109,26 +114,22 @@ class DenseModel(
         cls,
         name_or_folder: str | Path,
         *,
-        reducer: ReducerChoice = "stored",
+        reducer: Reducer | type[Reducer] | Literal["stored"] | None = "stored",
         convention: ConventionName | None = None,
         revision: str | None = None,
         weights_folder: str | Path | None = None,
         pack_weights: bool | None = None,
     ) -> Self:
-        """Load a model from a folder or from the Hugging Face hub. No code of a repository is ever run.
+        """Load a model, in eval mode, from a folder or the Hugging Face hub. No code of a repository is ever run.
 
         Args:
-            name_or_folder: A name or path as `lightning_expedite.load` takes it, or ``owner/name`` of a model on the
-                hub.
+            name_or_folder: As `lightning_expedite.load` takes it, or ``owner/name`` of a model on the hub.
             reducer: ``"stored"``: the one that was stored, if any; ``None``: none; a reducer; or a class of reducers
                 that is not in this package, for the stored settings.
             convention: ``"official"`` or ``"mmseg"``; by default the stored one.
             revision: Branch, tag or commit of the hub's repository; the main branch by default.
             weights_folder: Folder of downloaded known weights; models of the hub are kept in the hub's own cache.
             pack_weights: Deprecated and ignored.
-
-        Returns:
-            The model in eval mode.
 
         Raises:
             CheckpointError: The model is missing, damaged, another library's, or cannot be downloaded.
@@ -143,8 +144,8 @@ class DenseModel(
         checkpoint = open_checkpoint(name, weights_folder, convention)
         if reducer == "stored" or isinstance(reducer, type):
             given = (reducer,) if isinstance(reducer, type) else ()
-            stored, place = checkpoint.reducer, checkpoint.path.with_name(MODEL_CONFIG_FILE)
-            reducer = stored.make(place, given) if stored is not None else None
+            stored, config = checkpoint.reducer, checkpoint.path.with_name(MODEL_CONFIG_FILE)
+            reducer = stored.make(config, given) if stored is not None else None
         return cls.from_checkpoint(checkpoint, reducer)
 
     def save_pretrained(  # type: ignore[override]
@@ -157,18 +158,15 @@ class DenseModel(
         overwrite: bool = False,
         **options: Any,
     ) -> Path:
-        """Store the model: ``model.safetensors``, ``config.json`` and a model card, ``README.md``.
+        """Store the model as ``model.safetensors``, ``config.json`` and a model card, and return the folder.
 
         Args:
-            folder: Where to write; created where missing. An existing ``README.md`` is kept.
+            folder: Where to write; created where missing. An existing model card, ``README.md``, is kept.
             classes: Names of the classes in the order of the logits; by default those the model was loaded with.
             protocol: Evaluation settings to store; by default those the model was loaded with.
             dtype: Floating-point type of the stored weights; the model's own by default.
             overwrite: Whether an existing model is replaced.
             options: See `huggingface_hub.PyTorchModelHubMixin.save_pretrained`.
-
-        Returns:
-            The folder.
 
         Raises:
             OutputError: There is a model already, or the folder cannot be written to.
@@ -182,9 +180,7 @@ class DenseModel(
         model = self._with_settings(classes, protocol, dtype)
         config = model._config()
         names = [markdown(name) for name in config.classes or ()]
-        sizes = config.architecture
-        texts = {"decoder": sizes.decoder.replace("_", " "), "protocol": asdict(config.protocol), "classes": names}
-        options["model_card_kwargs"] = {"config": config, "sizes": sizes, **texts}
+        options["model_card_kwargs"] = {"config": config, "sizes": config.architecture, "classes": names}
         try:
             super(DenseModel, model).save_pretrained(folder, **options)
         except OSError as error:
@@ -193,7 +189,7 @@ class DenseModel(
 
     def push_to_hub(  # type: ignore[override]
         self,
-        repo_id: str,
+        repo_id: str = "",
         *,
         private: bool | None = None,
         revision: str | None = None,
@@ -201,43 +197,44 @@ class DenseModel(
         classes: Sequence[str] | None = None,
         protocol: Protocol | None = None,
         dtype: torch.dtype | None = None,
+        repository: str | None = None,
         **options: Any,
     ) -> str:
-        """Upload what `save_pretrained` writes to a repository of the Hugging Face hub, which is created where missing.
+        """Upload what `save_pretrained` writes to the Hugging Face hub, and return the address of the commit.
 
         Args:
-            repo_id: ``owner/name``. An existing model card there is kept.
+            repo_id: ``owner/name``; created where missing. An existing model card there is kept.
             private: Whether a new repository is private; by default as the owner's settings say.
             revision: Branch to write to, created where missing; the main branch by default.
             message: Message of the commit.
             classes: See `save_pretrained`.
             protocol: See `save_pretrained`.
             dtype: See `save_pretrained`.
+            repository: Deprecated name of ``repo_id``.
             options: See `huggingface_hub.PyTorchModelHubMixin.push_to_hub`.
-
-        Returns:
-            Address of the commit.
 
         Raises:
             OutputError: The hub does not answer or refuses.
         """
-        repository, branch = parse_reference(repo_id, revision)
+        if repository is not None:
+            warnings.warn("repository is deprecated: write repo_id", FutureWarning, stacklevel=2)
+        repo_id, branch = parse_reference(repository or repo_id, revision)
         model = self._with_settings(classes, protocol, dtype)
         try:
             api = huggingface_hub.HfApi(token=options.get("token"))
-            api.create_repo(repository, private=private, exist_ok=True)
+            api.create_repo(repo_id, private=private, exist_ok=True)
             if branch is not None:
-                api.create_branch(repository, branch=branch, exist_ok=True)
-            if api.file_exists(repository, CARD_FILE, revision=branch):
-                options["ignore_patterns"] = CARD_FILE
+                api.create_branch(repo_id, branch=branch, exist_ok=True)
+            if api.file_exists(repo_id, "README.md", revision=branch):
+                options["ignore_patterns"] = "README.md"
             options |= {"private": private, "branch": branch, "commit_message": message}
-            commit: Any = super(DenseModel, model).push_to_hub(repository, **options)
+            commit: Any = super(DenseModel, model).push_to_hub(repo_id, **options)
         except ExpediteError:
             raise
         except Exception as error:  # the client's errors have no common base
             raise OutputError(
-                f"{PREFIX}{repository} could not be written ({plain(error)}): log in with `hf auth login` as someone "
-                "who may write there, and check that the hub answers"
+                f"{PREFIX}{repo_id} could not be written ({plain(error)}): log in with `hf auth login` as someone who "
+                "may write there, and check that the hub answers"
             ) from error
         return str(commit.commit_url)
 
@@ -248,16 +245,14 @@ class DenseModel(
         write_atomically(save_directory / MODEL_CONFIG_FILE, f"{content}\n".encode())
 
     def _config(self) -> ModelConfig:
-        stored = None if self.reducer is None else store_reducer(self.reducer)
-        if self.classes is not None and len(self.classes) != self.num_classes:
-            raise CheckpointError(f"classes has {len(self.classes)} names, the model {self.num_classes} classes")
-        return ModelConfig(
-            architecture=self.architecture,
-            convention=self.convention.name,
-            protocol=self.protocol,
-            classes=self.classes,
-            reducer=stored,
-        )
+        content = {
+            "architecture": self.architecture,
+            "convention": self.convention.name,
+            "protocol": self.protocol,
+            "classes": self.classes,
+            "reducer": None if self.reducer is None else store_reducer(self.reducer),
+        }
+        return validated(ModelConfig, content, MODEL_CONFIG_FILE)
 
     def _with_settings(
         self, classes: Sequence[str] | None, protocol: Protocol | None, dtype: torch.dtype | None
@@ -291,15 +286,18 @@ def with_reducer(model: Model, reducer: Reducer | None) -> Model:
     return other
 
 
-def _no_reducer(given: object) -> str:
+def _require_reducer(given: object) -> None:
+    if isinstance(given, Reducer):
+        return
     if isinstance(given, type) and issubclass(given, Reducer):
-        return f"reducer is the class {given.__name__}; pass an object with its settings, {given.__name__}(...)"
-    names = {kind.__name__.lower(): kind.__name__ for kind in Reducer.__subclasses__()}
+        raise ReducerError(
+            f"reducer is the class {given.__name__}; pass an object with its settings, {given.__name__}(...)"
+        )
+    names = {kind.__name__.lower(): kind.__name__ for kind in package_reducers()}
     matches = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.5)
-    example = names[matches[0]] if matches else "ToMe"
-    return (
+    raise ReducerError(
         f"reducer is {given!r}; pass None or an object of lightning_expedite.reducers "
-        f"({', '.join(sorted(names.values()))}), for example {example}(...)"
+        f"({', '.join(sorted(names.values()))}), for example {names[matches[0]] if matches else 'ToMe'}(...)"
     )
 
 

@@ -22,12 +22,7 @@ _REFERENCE = re.compile(f"({_WORD}/{_WORD})(?:@({_WORD}(?:/{_WORD})*))?")
 def parse_reference(text: str, revision: str | None = None) -> tuple[str, str | None]:
     """Split ``hf://owner/name`` or ``hf://owner/name@revision`` into repository and revision; the prefix is optional.
 
-    Args:
-        text: The reference.
-        revision: Branch, tag or commit that replaces the one in ``text``.
-
-    Raises:
-        CheckpointError: It is neither.
+    A given ``revision`` replaces the one in the text.
     """
     repository = text.removeprefix(PREFIX)
     reference = f"{repository.partition('@')[0]}@{revision}" if revision else repository
@@ -40,23 +35,14 @@ def parse_reference(text: str, revision: str | None = None) -> tuple[str, str | 
 
 
 def fetch(text: str) -> Path:
-    """Download a model's config and weights to the hub's cache on this machine, where they are not there yet.
+    """Download a model's config and weights to the hub's cache where they are not there yet; return their folder.
 
-    Args:
-        text: See `parse_reference`.
-
-    Returns:
-        Folder with ``config.json`` and ``model.safetensors``.
-
-    Raises:
-        CheckpointError: There is no such model, the hub does not answer, or the model is another library's; its
-            weights are then not downloaded.
+    The weights of another library's model are not downloaded.
     """
     repository, revision = parse_reference(text)
-    config = _download(repository, MODEL_CONFIG_FILE, revision)
-    read_config(config)
-    # The commit that the config is of: a branch may move meanwhile.
-    return _download(repository, WEIGHTS_FILE, config.parent.name).parent
+    folder = _download(repository, MODEL_CONFIG_FILE, revision).parent
+    read_config(folder / WEIGHTS_FILE)
+    return _download(repository, WEIGHTS_FILE, folder.name).parent  # of the same commit: a branch may move meanwhile
 
 
 def _download(repository: str, file: str, revision: str | None) -> Path:
@@ -64,8 +50,8 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
     except errors.RepositoryNotFoundError as error:
-        reason = "there is no such model, or it is not public; check its name, or log in with `hf auth login`"
-        raise CheckpointError(f"{name} could not be downloaded: {reason}") from error
+        reason = "could not be downloaded: there is no such model, or it is not public; log in with `hf auth login`"
+        raise CheckpointError(f"{name} {reason}") from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(f"{repository} has no branch, tag or commit {revision}") from error
     except errors.RemoteEntryNotFoundError as error:

@@ -1,7 +1,7 @@
 """From a name or a path to a model, and from a model to `variant.yml`'s layout."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -9,7 +9,8 @@ from ..protocol import Protocol
 from ..reducers.base import Reducer
 from .base import warn_pack_weights
 from .checkpoints.files import write_weights
-from .checkpoints.reading import open_checkpoint, read_protocol, write_variant
+from .checkpoints.reading import open_checkpoint, read_protocol
+from .checkpoints.settings import write_variant
 from .segmenter.architecture import ConventionName
 from .segmenter.model import Segmenter
 
@@ -44,7 +45,9 @@ def load(
     return Segmenter.from_checkpoint(open_checkpoint(name_or_path, weights_folder, convention), reducer)
 
 
-load_segmenter = load
+def load_segmenter(checkpoint: str | Path, reducer: Reducer | None = None, **options: Any) -> Segmenter:
+    """Load a model; the earlier name of `load`."""
+    return load(checkpoint, reducer, **options)
 
 
 def save_segmenter(
@@ -54,7 +57,7 @@ def save_segmenter(
     dtype: torch.dtype | None = None,
     official: Protocol | None = None,
 ) -> Path:
-    """Write ``model.safetensors`` and `variant.yml`, from which `load` reads.
+    """Write ``model.safetensors`` and `variant.yml`, from which `load` reads, and return the path of the weights.
 
     Args:
         model: The model; its reducer is not stored.
@@ -62,9 +65,6 @@ def save_segmenter(
         protocol: Evaluation settings to store.
         dtype: Floating-point type of the stored weights; the model's own by default.
         official: Evaluation settings in the official convention, where they differ.
-
-    Returns:
-        Path of the weights file.
 
     Raises:
         CheckpointError: A weight is beyond the range of ``dtype``.
@@ -80,15 +80,7 @@ def convert_checkpoint(
     folder: Path,
     dtype: Literal["float32", "float16", "bfloat16"] | None = None,
 ) -> Path:
-    """Convert a checkpoint of any layout to ``model.safetensors`` and `variant.yml`.
-
-    Args:
-        source: See `load`.
-        folder: Where to write; created where missing.
-        dtype: Type of the stored weights; float32 by default.
-
-    Returns:
-        Path of the weights file.
+    """Convert a checkpoint that `load` reads as `save_segmenter` does, in float32 by default.
 
     Raises:
         CheckpointError: The source cannot be loaded, or a weight is beyond the range of ``dtype``.

@@ -42,27 +42,16 @@ _LARGE_PASCAL_CONTEXT = replace(_LARGE, image_size=(480, 480), num_classes=60)
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """Published weights.
-
-    Attributes:
-        name: Name to load them by.
-        data_set: Data set that they were trained on.
-        files: Local file names and their addresses.
-        miou: Published single-scale mIoU in percent.
-        protocol: Evaluation settings of the published tables.
-        sha256: Start of the weights file's checksum, where known.
-        alternative: Name of other weights for the same data set.
-        architecture: Sizes of the model, with which it can be built, and its speed measured, without the weights.
-    """
+    """Published weights: the name to load them by, and what is known about them."""
 
     name: str
-    data_set: str
-    files: tuple[tuple[str, str], ...]
-    miou: float | None
-    protocol: Protocol
-    sha256: str | None = None
-    alternative: str | None = None
-    architecture: Architecture | None = None
+    data_set: str  # that they were trained on
+    files: tuple[tuple[str, str], ...]  # local names and their addresses
+    miou: float | None  # published, single-scale, in percent
+    protocol: Protocol  # of the published tables
+    sha256: str | None = None  # start of the weights file's checksum
+    alternative: str | None = None  # name of other weights for the same data set
+    architecture: Architecture | None = None  # with which the speed can be measured without the weights
 
     def protocol_in(self, convention: ConventionName | None) -> Protocol:
         """Return the evaluation settings in a convention: the official stride is always 32 pixels below the window."""
@@ -75,7 +64,7 @@ class KnownWeights:
 def _official(
     name: str, miou: float | None, protocol: Protocol, architecture: Architecture, other: str
 ) -> KnownWeights:
-    """Return weights of rstrudel/segmenter, and what mmsegmentation's for the same data set end on."""
+    """Return weights of rstrudel/segmenter; ``other`` is the kind of mmsegmentation's for the same data set."""
     files = tuple((file, f"{_OFFICIAL}/{name}/{file}") for file in (VARIANT_FILE, CHECKPOINT_FILE))
     alternative = f"ade20k/segmenter_vit-{other}_8x1_512x512_160k_ade20k" if other else None
     return KnownWeights(name, name.split("/")[0], files, miou, protocol, None, alternative, architecture)
@@ -108,11 +97,6 @@ _TABLE = (
 KNOWN_WEIGHTS: dict[str, KnownWeights] = {known.name: known for known in _TABLE}
 
 
-def weights_folder(folder: str | Path | None = None) -> Path:
-    """Return the folder of downloaded weights: the argument, the environment variable, or the user's cache."""
-    return expand_home(folder or os.environ.get(WEIGHTS_VARIABLE) or "~/.cache/lightning_expedite/weights")
-
-
 def known_weights(checkpoint: str) -> KnownWeights | None:
     """Return the entry of a name in the table of known weights, ``None`` if a path of that name exists."""
     return None if Path(checkpoint).exists() else KNOWN_WEIGHTS.get(checkpoint)
@@ -129,7 +113,7 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
     Args:
         name: ``"demo"`` for the bundled model (``"./demo"`` for a folder of that name), a file, a folder, a name of
             `KNOWN_WEIGHTS`, or ``hf://owner/name`` (``hf://owner/name@revision``) for a model of the Hugging Face hub.
-        folder: Folder of downloaded weights; see `weights_folder`.
+        folder: Folder of downloaded weights; by default ``$LIGHTNING_EXPEDITE_WEIGHTS`` or the user's cache.
 
     Raises:
         CheckpointError: There is no such path or name, or the weights are not here and cannot be downloaded.
@@ -148,7 +132,8 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
             f"checkpoint {text!r} is neither a path nor a known name; known names are demo, "
             f"{', '.join(KNOWN_WEIGHTS)}; models of the Hugging Face hub are named {PREFIX}owner/name"
         )
-    place = weights_folder(folder) / known.name
+    folder = folder or os.environ.get(WEIGHTS_VARIABLE) or "~/.cache/lightning_expedite/weights"
+    place = expand_home(folder) / known.name
     try:
         for file, url in known.files:
             if not (place / file).is_file():
@@ -166,12 +151,8 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
 def download(url: str, target: Path, sha256: str | None = None) -> None:
     """Download a file over HTTPS with a progress bar; it appears complete or not at all.
 
-    Of several processes that ask for one file, one downloads it and the others wait.
-
-    Args:
-        url: An HTTPS address.
-        target: Path of the file; its folder is created where missing.
-        sha256: The checksum or the start of it, where it is known.
+    Of several processes that ask for one file, one downloads it and the others wait. ``sha256`` may be the start of the
+    checksum.
 
     Raises:
         CheckpointError: An address is not HTTPS, or the checksum differs.

@@ -22,8 +22,7 @@ from .settings import CHECKPOINT_FILE, WEIGHTS_FILE, is_file
 CHECKSUM = "crc32"
 """Key of the checksum in the metadata of ``model.safetensors``."""
 
-_MAX_EXPANSION = 8  # weights hardly compress: an archive that claims to expand further holds something else
-_SLACK_BYTES = 1 << 20
+_MAX_EXPANSION, _SLACK_BYTES = 8, 1 << 20  # weights hardly compress: what claims to expand further is something else
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.|model\.)+")  # of DataParallel, torch.compile and Lightning
 
 
@@ -31,10 +30,10 @@ def find_weights(path: Path) -> Path:
     """Return the weights file that a path names: the file itself, or the one in the folder."""
     if path.is_file():
         return path
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; expected a checkpoint file, its folder or a known name")
     if not path.is_dir():
-        raise CheckpointError(f"{path} is neither a file nor a folder; expected a checkpoint file or its folder")
+        raise CheckpointError(
+            f"{path} is neither a file nor a folder; expected a checkpoint, its folder or a known name"
+        )
     for name in (WEIGHTS_FILE, CHECKPOINT_FILE):
         if is_file(path / name):
             return path / name
@@ -79,33 +78,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def as_float32(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return the weights in float32.
-
-    Raises:
-        CheckpointError: One is not a floating-point tensor, is sparse or without data, repeats its data (a tensor of a
-            few bytes may claim any size), or is NaN or infinite.
-    """
+    """Return the weights in float32; refuse what is not a plain tensor of finite floating-point numbers."""
     weights = {}
     for key, value in state.items():
         is_plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
         if not (is_plain and value.is_floating_point()):
             raise CheckpointError(f"{path}: {key} ({value.dtype}, {value.layout}) is not a plain floating-point tensor")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # a repeated one may claim any size
             raise CheckpointError(f"{path}: {key} claims the shape {tuple(value.shape)}, but the file holds less data")
         weights[key] = value.float()
-    check_finite_weights(weights, f"{path}: ", "the training failed or the file is damaged: use another checkpoint")
+    _check_finite(weights, f"{path}: ", "the training failed or the file is damaged: use another checkpoint")
     return weights
-
-
-def check_finite_weights(state: Mapping[str, Tensor], place: str, advice: str) -> None:
-    """Raise `CheckpointError`, naming the tensor, where a weight is NaN or infinite."""
-    for key, value in state.items():
-        # A finite sum has finite terms, and is far cheaper than looking at each; it may also overflow without any.
-        if not value.sum().isfinite() and not (finite := value.isfinite()).all():
-            count = value.numel() - int(finite.sum())
-            raise CheckpointError(
-                f"{place}{key} has {count:,} of {value.numel():,} weights that are NaN or infinite; {advice}"
-            )
 
 
 def write_weights(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype | None = None) -> Path:
@@ -116,13 +99,23 @@ def write_weights(state: Mapping[str, Tensor], folder: Path, dtype: torch.dtype 
         OutputError: The folder cannot be written to.
     """
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
-    check_finite_weights(state, f"stored as {dtype}, ", "they are beyond its range: use bfloat16 or float32")
+    _check_finite(state, f"stored as {dtype}, ", "they are beyond its range: use bfloat16 or float32")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made a folder: {error.strerror}") from error
-    write_atomically(folder / WEIGHTS_FILE, safetensors.torch.save(dict(state), {CHECKSUM: _checksum(state)}))
+    write_atomically(folder / WEIGHTS_FILE, safetensors.torch.save(state, {CHECKSUM: _checksum(state)}))
     return folder / WEIGHTS_FILE
+
+
+def _check_finite(state: Mapping[str, Tensor], place: str, advice: str) -> None:
+    for key, value in state.items():
+        # A finite sum has finite terms, and is far cheaper than looking at each; it may also overflow without any.
+        if not value.sum().isfinite() and not (finite := value.isfinite()).all():
+            count = value.numel() - int(finite.sum())
+            raise CheckpointError(
+                f"{place}{key} has {count:,} of {value.numel():,} weights that are NaN or infinite; {advice}"
+            )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -130,14 +123,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safetensors.safe_open(path, "pt") as opened:
             stored = (opened.metadata() or {}).get(CHECKSUM)
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a mapping)
+        found = _checksum(state) if stored is not None else None
     except Exception as error:  # safetensors' own errors, and PyTorch's on types it does not know
-        raise CheckpointError(
-            f"{path} is damaged or not a safetensors file ({plain(error)}); fetch it again"
-        ) from error
-    if stored is not None and stored != (found := _checksum(state)):
-        raise CheckpointError(
-            f"{path} is damaged: its checksum is {found}, not {stored} as stored in it; fetch it again"
-        )
+        raise _damaged(path, plain(error)) from error
+    if stored != found:
+        raise _damaged(path, f"its checksum is {found}, not {stored} as stored in it")
     return state
 
 
@@ -156,17 +146,15 @@ def _read_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    except Exception as error:  # damaged files make zipfile and PyTorch fail in many ways
+        # PyTorch's words for a pickle that it refuses advise to load it all the same.
+        is_refused = isinstance(error, pickle.UnpicklingError)
+        found = re.search(r"GLOBAL ([\w.]+)", str(error)) if is_refused else None
         if found is None:
-            raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint; fetch it again") from error
+            raise _damaged(path, "not a PyTorch checkpoint" if is_refused else plain(error)) from error
         raise CheckpointError(
             f"{path} holds objects other than tensors, which are never executed ({found[1]}). Save the tensors alone "
             "where the file comes from: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
-        ) from error
-    except Exception as error:  # damaged files make zipfile and PyTorch fail in many ways
-        raise CheckpointError(
-            f"{path} is damaged or not a PyTorch checkpoint ({plain(error)}); fetch it again"
         ) from error
 
 
@@ -175,9 +163,11 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         size, content = path.stat().st_size, sum(member.file_size for member in archive.infolist())
         if content > _MAX_EXPANSION * size + _SLACK_BYTES:
-            raise CheckpointError(
-                f"{path} is damaged or not a checkpoint: its {size:,} bytes claim to hold {content:,}; fetch it again"
-            )
+            raise _damaged(path, f"its {size:,} bytes claim to hold {content:,}")
         damaged = archive.testzip()
     if damaged is not None:
-        raise CheckpointError(f"{path} is damaged (at {plain(damaged)}); fetch it again")
+        raise _damaged(path, f"at {plain(damaged)}")
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or of another kind ({reason}); fetch it again")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ...errors import CheckpointError
 from ..segmenter.architecture import Architecture, ConventionName
-from .settings import VARIANT_FILE, VARIANT_HINT, Network
+from .files import as_float32
+from .settings import VARIANT_FILE, VARIANT_HINT, VARIANT_KEYS
 
 State = dict[str, Tensor]
 PUBLISHED_WIDTHS = (192, 384, 768, 1024)
@@ -96,11 +97,7 @@ LAYOUTS = (
 
 
 def find_layout(state: Mapping[str, Tensor], path: Path) -> Layout:
-    """Return the layout of a state dict.
-
-    Raises:
-        CheckpointError: The keys match no layout.
-    """
+    """Return the layout of a state dict."""
     for layout in LAYOUTS:
         if layout.matches(state):
             return layout
@@ -110,53 +107,34 @@ def find_layout(state: Mapping[str, Tensor], path: Path) -> Layout:
     )
 
 
-def rename_keys(state: Mapping[str, Tensor], layout: Layout, path: Path) -> State:
-    """Return the state dict under this project's names, without the keys that no evaluation needs.
-
-    Raises:
-        CheckpointError: Two keys have the same meaning.
-    """
-    renamed: State = {}
-    for key, value in state.items():
+def unify(stored: Mapping[str, Tensor], layout: Layout, path: Path) -> State:
+    """Return a state dict under `Segmenter`'s names, in its shapes and in float32, without what no evaluation needs."""
+    state: State = {}
+    for key, value in stored.items():
         if re.match(layout.unused, key):
             continue
         name = key
         for pattern, replacement in layout.renames:
             name = re.sub(pattern, replacement, name)
-        if name in renamed:
+        if name in state:
             raise CheckpointError(f"{path}: {key} and another key both map to {name}; remove one of them")
-        renamed[name] = value
-    return renamed
-
-
-def reshape_matrices(state: State, layout: Layout, path: Path) -> None:
-    """Bring matrices that a layout stores transposed or as 1 x 1 convolutions into their usual shape, in place.
-
-    Raises:
-        CheckpointError: One is missing or has another shape.
-    """
-    for key in (*layout.transposed, *layout.flattened):
-        shape = tuple(state[key].shape) if key in state else ()
-        if len(shape) < 2 or any(side != 1 for side in shape[2:]):
-            found = f"has shape {shape}" if key in state else "is missing"
-            raise CheckpointError(f"{path}: tensor {key} {found}; it must be a matrix or a 1 x 1 convolution")
+        state[name] = value
+    state = as_float32(state, path)
+    for key in layout.transposed + layout.flattened:
+        shape = tuple(state[key].shape) if key in state else None
+        if shape is None or len(shape) < 2 or math.prod(shape[2:]) != 1:
+            raise CheckpointError(f"{path}: tensor {key} must be a matrix or a 1 x 1 convolution; its shape is {shape}")
         matrix = state[key].flatten(1)
         state[key] = matrix.T.contiguous() if key in layout.transposed else matrix
+    return state
 
 
-def read_architecture(state: State, layout: Layout, network: Network, path: Path, settings: Path) -> Architecture:
+def read_architecture(
+    state: State, layout: Layout, stated: Mapping[str, Any], path: Path, settings: Path
+) -> Architecture:
     """Return the sizes of a model from its tensors and, for heads and image size, from its settings.
 
-    Args:
-        state: Renamed state dict.
-        layout: Its layout.
-        network: What the file beside it says about them.
-        path: Path of the weights, for messages.
-        settings: Path of the file beside it, for messages.
-
-    Raises:
-        CheckpointError: Tensors are missing, have impossible shapes or contradict the settings, or the number of heads
-            is not known.
+    ``stated`` is what the file ``settings`` holds, by `Architecture`'s names; tensors that contradict it are refused.
     """
 
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
@@ -177,73 +155,56 @@ def read_architecture(state: State, layout: Layout, network: Network, path: Path
         return len(numbers)
 
     width, _, patch_size, _ = shape("encoder.patch_embed.proj.weight", 4)
-    class_token, distilled = "encoder.cls_token" in state, "encoder.reg_token" in state
-    patches = shape("encoder.pos_embed", 3)[1] - class_token - distilled
-    depth, hidden = count_blocks("encoder"), shape("encoder.blocks.0.mlp.fc1.weight", 2)[0]
-    sizes: dict[str, Any]
+    sizes: dict[str, Any] = {
+        "width": width,
+        "patch_size": patch_size,
+        "class_token": "encoder.cls_token" in state,
+        "distilled": "encoder.reg_token" in state,
+    }
+    patches = shape("encoder.pos_embed", 3)[1] - sizes["class_token"] - sizes["distilled"]
+    sizes["depth"], hidden = count_blocks("encoder"), shape("encoder.blocks.0.mlp.fc1.weight", 2)[0]
     if "decoder.head.weight" in state:
-        sizes = {"decoder": "linear", "num_classes": shape("decoder.head.weight", 2)[0]}
+        sizes |= {"decoder": "linear", "num_classes": shape("decoder.head.weight", 2)[0]}
     else:
         inner = shape("decoder.proj_dec.weight", 2)[0]
-        sizes = {
+        sizes |= {
             "decoder": "mask_transformer",
             "num_classes": shape("decoder.cls_emb", 3)[1],
             "decoder_width": inner,
             "decoder_depth": count_blocks("decoder"),
-            "decoder_mlp_ratio": shape("decoder.blocks.0.mlp.fc1.weight", 2)[0] / inner,
         }
-    for key, stated, found in (
-        ("d_model", network.d_model, width),
-        ("n_layers", network.n_layers, depth),
-        ("patch_size", network.patch_size, patch_size),
-        ("n_cls", network.n_cls, sizes["num_classes"]),
-        ("distilled", network.distilled, distilled),
-        ("decoder.name", network.decoder.name, sizes["decoder"]),
-        ("decoder.n_layers", network.decoder.n_layers, sizes.get("decoder_depth")),
-    ):
-        if None not in (stated, found) and stated != found:
+        decoder_hidden = shape("decoder.blocks.0.mlp.fc1.weight", 2)[0]
+    for name, found in sizes.items():
+        if stated.get(name) not in (None, found):
+            key = VARIANT_KEYS[name] if settings.name == VARIANT_FILE else ("architecture", name)
             raise CheckpointError(
-                f"{settings}: {key} is {stated!r}, but the tensors say {found!r}: it belongs to another file"
+                f"{settings}: {': '.join(key)} is {stated[name]!r}, but the tensors in {path.name} say {found!r}: it "
+                "belongs to another file"
             )
+
+    def heads(part: str, key: str, width: int, certain: bool) -> int:
+        if stated.get(key):
+            return stated[key]
+        if width % 64 or not (certain or width in PUBLISHED_WIDTHS):
+            raise CheckpointError(
+                f"{path}: the number of attention heads of the {part} (width {width}) is not stored in the tensors. "
+                f"{VARIANT_HINT.format(path.with_name(VARIANT_FILE))}"
+            )
+        return width // 64
+
     if "decoder_width" in sizes:
-        certain = layout.from_zoo or network.n_heads is not None
-        sizes["decoder_heads"] = _heads(network.decoder.n_heads, inner, certain, "decoder", path)
-    try:
-        return Architecture(
-            image_size=_trained_size(network.image_size, patches, patch_size, path, settings),
-            patch_size=patch_size,
-            width=width,
-            depth=depth,
-            heads=_heads(network.n_heads, width, layout.from_zoo, "encoder", path),
-            mlp_ratio=hidden / width,
-            class_token=class_token,
-            distilled=distilled,
-            **sizes,
+        certain = layout.from_zoo or stated.get("heads") is not None
+        sizes["decoder_heads"] = heads("decoder", "decoder_heads", inner, certain)
+        sizes["decoder_mlp_ratio"] = decoder_hidden / inner
+    sizes["heads"] = heads("encoder", "heads", width, layout.from_zoo)
+    image_size = stated.get("image_size")
+    height, width_px = image_size or [math.isqrt(max(patches, 0)) * patch_size] * 2
+    if patches < 1 or height // patch_size * (width_px // patch_size) != patches:
+        raise CheckpointError(
+            f"{settings}: image_size is {list(image_size) if image_size else 'not given'}, but the position embeddings "
+            f"in {path} are for {patches} patches of {patch_size} pixels"
         )
+    try:
+        return Architecture(image_size=(height, width_px), mlp_ratio=hidden / width, **sizes)
     except ValueError as error:
         raise CheckpointError(f"{settings}: {error}") from error
-
-
-def _heads(stated: int | None, width: int, certain: bool, part: str, path: Path) -> int:
-    """Return the number of heads: the stated one, or one per 64 channels where that is certain."""
-    if stated is not None:
-        return stated
-    if width % 64 == 0 and (certain or width in PUBLISHED_WIDTHS):
-        return width // 64
-    raise CheckpointError(
-        f"{path}: the number of attention heads of the {part} (width {width}) is not stored in the tensors. "
-        f"{VARIANT_HINT.format(path.with_name(VARIANT_FILE))}"
-    )
-
-
-def _trained_size(
-    stated: tuple[int, int] | None, patches: int, patch_size: int, path: Path, settings: Path
-) -> tuple[int, int]:
-    side = math.isqrt(max(patches, 0)) * patch_size
-    height, width = stated or (side, side)
-    if height // patch_size * (width // patch_size) != patches or not patches:
-        raise CheckpointError(
-            f"{settings}: image_size is {list(stated) if stated else 'not given'}, but the "
-            f"position embeddings in {path} are for {patches} patches of {patch_size} pixels"
-        )
-    return height, width

@@ -2,28 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...files import write_atomically
-from ...protocol import Protocol
+from ...protocol import Protocol, official_stride
 from ..segmenter.architecture import CONVENTIONS, Architecture, ConventionName
 from ..zoo import DEMO, DEMO_FOLDER, KnownWeights, known_weights, resolve_checkpoint
-from .files import as_float32, find_weights, read_state
-from .layouts import Layout, find_layout, read_architecture, rename_keys, reshape_matrices
+from .files import find_weights, read_state
+from .layouts import Layout, find_layout, read_architecture, unify
 from .settings import (
     MODEL_CONFIG_FILE,
     VARIANT_FILE,
     VARIANT_HINT,
-    Decoder,
-    ModelConfig,
-    Network,
     StoredReducer,
     VariantFile,
-    config_beside,
+    read_config,
     read_variant,
 )
 
@@ -69,20 +63,18 @@ def read_checkpoint(
     file = find_weights(path)
     raw = read_state(file)
     layout = find_layout(raw, file)
-    state = as_float32(rename_keys(raw, layout, file), file)
-    reshape_matrices(state, layout, file)
-    config = config_beside(file)
+    state = unify(raw, layout, file)
+    config = read_config(file)
     if config is not None:
-        _require_agreement(config, state, layout, file)
+        stored = config.architecture
+        read_architecture(state, layout, vars(stored), file, file.with_name(MODEL_CONFIG_FILE))  # only to compare
         convention = convention or config.convention
-        return Checkpoint(
-            file, layout.name, state, config.architecture, convention, config.protocol, config.classes, config.reducer
-        )
-    variant = read_variant(file.with_name(VARIANT_FILE))
+        return Checkpoint(file, layout.name, state, stored, convention, config.protocol, config.classes, config.reducer)
+    variant = read_variant(file)
     convention = convention or variant.convention or layout.convention
-    architecture = read_architecture(state, layout, variant.net_kwargs, file, file.with_name(VARIANT_FILE))
+    architecture = read_architecture(state, layout, vars(variant), file, file.with_name(VARIANT_FILE))
     protocol = known.protocol_in(convention) if known else _protocol(variant, layout, convention, file)
-    data_set = known.data_set if known else DEMO if path == DEMO_FOLDER else variant.dataset_kwargs.dataset
+    data_set = known.data_set if known else DEMO if path == DEMO_FOLDER else variant.data_set
     return Checkpoint(file, layout.name, state, architecture, convention, protocol, data_set=data_set)
 
 
@@ -103,82 +95,34 @@ def read_protocol(
     if known is not None:
         return known.protocol_in(convention)
     file = find_weights(resolve_checkpoint(name, weights_folder))
-    config = config_beside(file)
+    config = read_config(file)
     if config is not None:
         return config.protocol
-    variant = read_variant(file.with_name(VARIANT_FILE))
-    layout = None
-    if variant.normalization is None or (convention or variant.convention) is None:
+    variant = read_variant(file)
+    convention, layout = convention or variant.convention, None
+    if convention is None or (variant.data_normalization or variant.normalization) is None:
         layout = find_layout(read_state(file), file)
     return _protocol(variant, layout, convention, file)
 
 
-def write_variant(
-    folder: Path,
-    architecture: Architecture,
-    convention: ConventionName,
-    protocol: Protocol,
-    official: Protocol | None = None,
-) -> None:
-    """Write a `variant.yml`, which describes a Segmenter in the terms of the official code.
-
-    Args:
-        folder: Where to write.
-        architecture: Sizes of the model.
-        convention: The convention to load it with by default.
-        protocol: Its evaluation settings.
-        official: Its settings in the official convention, where they differ.
-    """
-    decoder: dict[str, Any] = {"name": architecture.decoder}
-    if architecture.decoder == "mask_transformer":
-        decoder |= {"n_heads": architecture.decoder_heads, "n_layers": architecture.decoder_depth}
-    content: dict[str, Any] = {
-        "net_kwargs": {
-            "d_model": architecture.width,
-            "decoder": decoder,
-            "distilled": architecture.distilled,
-            "image_size": list(architecture.image_size),
-            "n_cls": architecture.num_classes,
-            "n_heads": architecture.heads,
-            "n_layers": architecture.depth,
-            "normalization": protocol.normalization,
-            "patch_size": architecture.patch_size,
-        },
-        "inference_kwargs": {
-            "im_size": protocol.short_side,
-            "im_size_max": protocol.long_side,
-            "window_size": protocol.window,
-            "window_stride": protocol.stride,
-        },
-        "convention": convention,
-    }
-    if official is not None and official != protocol:
-        content["dataset_kwargs"] = {"crop_size": official.window, "image_size": official.short_side}
-    write_atomically(folder / VARIANT_FILE, yaml.safe_dump(content).encode())
-
-
 def _protocol(variant: VariantFile, layout: Layout | None, convention: ConventionName | None, file: Path) -> Protocol:
-    """Return the settings of a `variant.yml`; mmsegmentation's own files have none and need none."""
-    normalization = variant.normalization or ("vit" if layout is not None and layout.from_zoo else None)
+    """Return the settings of a `variant.yml`; mmsegmentation's own files have none and need none.
+
+    The official evaluation (``segm/eval/miou.py``) ignores ``inference_kwargs``: its window is
+    ``dataset_kwargs.crop_size``, its stride 32 pixels less, and its short side ``dataset_kwargs.image_size``.
+    """
+    path = file.with_name(VARIANT_FILE)
+    normalization = variant.data_normalization or variant.normalization
+    if layout is not None:
+        normalization = normalization or ("vit" if layout.from_zoo else None)
+        convention = convention or layout.convention
     if normalization is None:
-        raise CheckpointError(
-            f"{file}: the normalisation of its images is not known. {VARIANT_HINT.format(file.with_name(VARIANT_FILE))}"
-        )
-    chosen = convention or variant.convention or (layout.convention if layout is not None else "mmseg")
-    return variant.protocol(chosen, normalization, file.with_name(VARIANT_FILE))
-
-
-def _require_agreement(config: ModelConfig, state: dict[str, Tensor], layout: Layout, file: Path) -> None:
-    """Raise `CheckpointError` where tensors contradict a ``config.json``, or are missing."""
-    stored = config.architecture
-    network = Network(image_size=stored.image_size, n_heads=stored.heads, decoder=Decoder(n_heads=stored.decoder_heads))
-    found = read_architecture(state, layout, network, file, file.with_name(MODEL_CONFIG_FILE))
-    names = ["patch_size", "width", "depth", "num_classes", "decoder", "class_token", "distilled"]
-    if found.decoder == "mask_transformer":
-        names += ["decoder_width", "decoder_depth"]
-    for name in names:
-        if getattr(stored, name) != getattr(found, name):
-            place = f"{file.with_name(MODEL_CONFIG_FILE)}: architecture: {name}"
-            raise CheckpointError(
-                f"{place} is {getattr(stored, name)!r}, but the tensors in {file.name} say {getattr(found, name)!r}"
-            )
+        raise CheckpointError(f"{file}: the normalisation of its images is not known. {VARIANT_HINT.format(path)}")
+    short, window, stride = variant.short_side, variant.window, variant.stride
+    if convention == "official" and variant.data_crop is not None:
+        short = min(variant.data_size) if variant.data_size else short
+        window, stride = max(variant.data_crop), None
+    stride = stride or (official_stride(window) if window else None)
+    if stride is not None and stride < 1:
+        raise CheckpointError(f"{path}: windows of {window} pixels are too small for the official stride, {stride}")
+    return Protocol(short, variant.long_side, window, stride, normalization)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ...errors import CheckpointError, ReducerError
-from ...files import parse_yaml, read_text
-from ...protocol import Normalization, Positive, Protocol, official_stride
-from ...reducers.base import Reducer
+from ...files import parse_yaml, read_text, write_atomically
+from ...protocol import Normalization, Positive, Protocol
+from ...reducers import Reducer
 from ...text import shortened
 from ...version import __version__
 from ..segmenter.architecture import Architecture, ConventionName, DecoderName
@@ -32,88 +32,54 @@ SizePair = Annotated[
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
-class _Section(BaseModel):
-    """A mapping of a settings file; keys that no evaluation needs are ignored."""
+def _at(*place: str) -> Any:
+    return Field(default=None, validation_alias=AliasPath(*place))
 
+
+class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class Decoder(_Section):
-    """``net_kwargs.decoder`` of a `variant.yml`."""
+class VariantFile(_Settings):
+    """What is read from a `variant.yml`, by the names of `Architecture` and `Protocol`, and where it stands there."""
 
-    name: DecoderName | None = None
-    n_heads: Positive | None = None
-    n_layers: Positive | None = None
-
-
-class Network(_Section):
-    """``net_kwargs`` of a `variant.yml`."""
-
-    d_model: Positive | None = None
-    n_layers: Positive | None = None
-    n_heads: Positive | None = None
-    n_cls: Positive | None = None
-    patch_size: Positive | None = None
-    image_size: SizePair | None = None
-    distilled: bool | None = None
-    normalization: Normalization | None = None
-    decoder: Decoder = Decoder()
-
-
-class TrainingData(_Section):
-    """``dataset_kwargs`` of a `variant.yml`."""
-
-    dataset: str | None = None
-    image_size: SizePair | None = None
-    crop_size: SizePair | None = None
-    normalization: Normalization | None = None
-
-
-class Inference(_Section):
-    """``inference_kwargs`` of a `variant.yml`."""
-
-    im_size: Positive | None = None
-    im_size_max: Positive | None = None
-    window_size: Positive | None = None
-    window_stride: Positive | None = None
-
-
-class VariantFile(_Section):
-    """Content of a `variant.yml`."""
-
-    net_kwargs: Network = Network()
-    dataset_kwargs: TrainingData = TrainingData()
-    inference_kwargs: Inference = Inference()
+    width: Positive | None = _at("net_kwargs", "d_model")
+    depth: Positive | None = _at("net_kwargs", "n_layers")
+    heads: Positive | None = _at("net_kwargs", "n_heads")
+    num_classes: Positive | None = _at("net_kwargs", "n_cls")
+    patch_size: Positive | None = _at("net_kwargs", "patch_size")
+    image_size: SizePair | None = _at("net_kwargs", "image_size")
+    distilled: bool | None = _at("net_kwargs", "distilled")
+    normalization: Normalization | None = _at("net_kwargs", "normalization")
+    decoder: DecoderName | None = _at("net_kwargs", "decoder", "name")
+    decoder_heads: Positive | None = _at("net_kwargs", "decoder", "n_heads")
+    decoder_depth: Positive | None = _at("net_kwargs", "decoder", "n_layers")
+    data_set: str | None = _at("dataset_kwargs", "dataset")
+    data_size: SizePair | None = _at("dataset_kwargs", "image_size")
+    data_crop: SizePair | None = _at("dataset_kwargs", "crop_size")
+    data_normalization: Normalization | None = _at("dataset_kwargs", "normalization")
+    short_side: Positive | None = _at("inference_kwargs", "im_size")
+    long_side: Positive | None = _at("inference_kwargs", "im_size_max")
+    window: Positive | None = _at("inference_kwargs", "window_size")
+    stride: Positive | None = _at("inference_kwargs", "window_stride")
     convention: ConventionName | None = None  # written by `save_segmenter`
-
-    @property
-    def normalization(self) -> Normalization | None:
-        """Pixel statistics that the backbone was trained with."""
-        return self.dataset_kwargs.normalization or self.net_kwargs.normalization
-
-    def protocol(self, convention: ConventionName, normalization: Normalization, path: Path) -> Protocol:
-        """Return the evaluation settings in a convention.
-
-        The official evaluation (``segm/eval/miou.py``) ignores ``inference_kwargs``: its window is
-        ``dataset_kwargs.crop_size``, its stride 32 pixels less, and its short side ``dataset_kwargs.image_size``.
-        """
-        inference, data = self.inference_kwargs, self.dataset_kwargs
-        short, window, stride = inference.im_size, inference.window_size, inference.window_stride
-        if convention == "official" and data.crop_size is not None:
-            short = min(data.image_size) if data.image_size else short
-            window, stride = max(data.crop_size), None
-        stride = stride or (official_stride(window) if window else None)
-        if stride is not None and stride < 1:
-            raise CheckpointError(f"{path}: windows of {window} pixels are too small for the official stride, {stride}")
-        return Protocol(short, inference.im_size_max, window, stride, normalization)
+    # A section that is not a mapping would pass for an empty one.
+    net_kwargs: dict[str, Any] = {}
+    dataset_kwargs: dict[str, Any] = {}
+    inference_kwargs: dict[str, Any] = {}
+    decoder_section: dict[str, Any] = Field(default={}, validation_alias=AliasPath("net_kwargs", "decoder"))
 
 
-class StoredReducer(_Section):
-    """Name of a reducer's class and its settings, in JSON's types.
+VARIANT_KEYS: dict[str, list[str]] = {
+    name: [str(key) for key in field.validation_alias.path]
+    for name, field in VariantFile.model_fields.items()
+    if isinstance(field.validation_alias, AliasPath)
+}
+"""Where `VariantFile` finds what in a `variant.yml`, from the outermost key to the innermost."""
 
-    What a file names is never imported: the class is looked up among those of this package and those that the caller
-    hands over.
-    """
+
+class StoredReducer(_Settings):
+    """Name of a reducer's class and its settings, in JSON's types. What a file names is never imported."""
 
     name: str = Field(alias="class")
     settings: dict[str, Any] = {}
@@ -121,20 +87,16 @@ class StoredReducer(_Section):
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings.items())})"
 
-    def make(self, place: Path, given: Sequence[type[Reducer]] = ()) -> Reducer:
-        """Construct the reducer, of a class of this package or one of ``given``.
-
-        Args:
-            place: File that it was read from, for messages.
-            given: Further classes.
+    def make(self, path: Path, given: Sequence[type[Reducer]] = ()) -> Reducer:
+        """Construct the reducer, of a class of this package or one of ``given``; ``path`` is named in messages.
 
         Raises:
             CheckpointError: The class is neither, or does not take the settings.
         """
-        classes = {kind.__name__: kind for kind in (*_package_reducers(), *given)}
+        classes = {kind.__name__: kind for kind in (*package_reducers(), *given)}
         if self.name not in classes:
             raise CheckpointError(
-                f"{place}: reducer: class is {self.name!r}, which is not a reducer of this package (there are "
+                f"{path}: reducer: class is {self.name!r}, which is not a reducer of this package (there are "
                 f"{', '.join(sorted(classes))}): "
                 f"hand the class over, from_pretrained(..., reducer={self.name.rpartition('.')[2] or 'Class'}), "
                 "or load without a reducer, reducer=None"
@@ -142,10 +104,10 @@ class StoredReducer(_Section):
         try:
             return classes[self.name](**self.settings)
         except (ReducerError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{place}: reducer: {self.name} does not take the settings: {error}") from error
+            raise CheckpointError(f"{path}: reducer: {self.name} does not take the settings: {error}") from error
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Settings):
     """Content of a ``config.json``; ``classes`` are the class names in the order of the logits."""
 
     library_name: Literal["lightning_expedite"] = "lightning_expedite"
@@ -160,11 +122,18 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _one_name_per_class(self) -> "ModelConfig":
-        if self.classes is not None and len(self.classes) != self.architecture.num_classes:
-            raise ValueError(
-                f"classes has {len(self.classes)} names, the model {self.architecture.num_classes} classes"
-            )
+        count = self.architecture.num_classes
+        if self.classes is not None and len(self.classes) != count:
+            raise ValueError(f"classes has {len(self.classes)} names, the model {count} classes")
         return self
+
+
+def package_reducers(kind: type[Reducer] = Reducer) -> Iterator[type[Reducer]]:
+    """Return the reducers of this package."""
+    for found in kind.__subclasses__():
+        if found.__module__.startswith(f"{LIBRARY}.reducers."):
+            yield found
+        yield from package_reducers(found)
 
 
 def store_reducer(reducer: Reducer) -> StoredReducer:
@@ -174,55 +143,57 @@ def store_reducer(reducer: Reducer) -> StoredReducer:
         ReducerError: An argument is kept under another name, or JSON cannot hold it.
     """
     name = type(reducer).__name__
-    settings = {}
-    for parameter in inspect.signature(type(reducer)).parameters:
-        if not hasattr(reducer, parameter):
-            raise ReducerError(
-                f"{name} keeps no attribute {parameter} for its argument of that name, so it cannot be stored: "
-                "keep it, or store the model without its reducer (model.reducer = None)"
-            )
-        settings[parameter] = getattr(reducer, parameter)
     try:
-        return StoredReducer.model_validate(
-            {"class": name, "settings": json.loads(json.dumps(settings, allow_nan=False))}
-        )
+        settings = {argument: getattr(reducer, argument) for argument in inspect.signature(type(reducer)).parameters}
+        return StoredReducer.model_validate_json(json.dumps({"class": name, "settings": settings}, allow_nan=False))
+    except AttributeError as error:
+        raise ReducerError(
+            f"{name} keeps no attribute {error.name} for its argument of that name, so it cannot be stored: "
+            "keep it, or store the model without its reducer (model.reducer = None)"
+        ) from error
     except (TypeError, ValueError) as error:
         raise ReducerError(f"{name} cannot be stored: its settings are not of JSON's types ({error})") from error
 
 
-def read_variant(path: Path) -> VariantFile:
-    """Read a `variant.yml`; a missing file is an empty one.
+def read_variant(weights: Path) -> VariantFile:
+    """Read the `variant.yml` beside a weights file; a missing one is empty.
 
     Raises:
         CheckpointError: It is not a YAML mapping, or holds an impossible value.
     """
+    path = weights.with_name(VARIANT_FILE)
     if not is_file(path):
         return VariantFile()
     try:  # the official training script writes pairs with a tag of Python's, which a safe loader does not know
         content = parse_yaml(read_text(path).replace("!!python/tuple", ""))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not readable YAML ({' '.join(str(error).split())}); restore it from where it came"
-        ) from error
-    return _validated(VariantFile, content, path)
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is not readable YAML ({reason}); restore it from where it came") from error
+    return validated(VariantFile, content, path)
 
 
-def read_config(path: Path) -> ModelConfig:
-    """Read a ``config.json``.
+def write_variant(
+    folder: Path,
+    architecture: Architecture,
+    convention: ConventionName,
+    protocol: Protocol,
+    official: Protocol | None = None,
+) -> None:
+    """Write a `variant.yml`, with the settings in the official convention where they differ from ``protocol``."""
+    values: dict[str, Any] = {**vars(architecture), **vars(protocol)}
+    if official is not None and official != protocol:
+        values |= {"data_crop": official.window, "data_size": official.short_side}
+    content: dict[str, Any] = {"convention": convention}
+    for name, (*sections, key) in VARIANT_KEYS.items():
+        if values.get(name) is not None:
+            section = content
+            for part in sections:
+                section = section.setdefault(part, {})
+            section[key] = values[name]
+    write_atomically(folder / VARIANT_FILE, yaml.safe_dump(content).encode())
 
-    Raises:
-        CheckpointError: It is damaged, another library's, or holds an impossible value.
-    """
-    content = _read_json(path)
-    if content.get("library_name") != LIBRARY:
-        raise CheckpointError(
-            f"{path} is another library's: its library_name is {content.get('library_name')!r}, not {LIBRARY!r}. "
-            f"Models are stored by Segmenter.save_pretrained, or converted with `python -m {LIBRARY} convert`"
-        )
-    return _validated(ModelConfig, json.dumps(content), path)
 
-
-def config_beside(weights: Path) -> ModelConfig | None:
+def read_config(weights: Path) -> ModelConfig | None:
     """Read the ``config.json`` that belongs to a weights file.
 
     Returns:
@@ -230,54 +201,42 @@ def config_beside(weights: Path) -> ModelConfig | None:
         and ``config.json`` is another library's.
 
     Raises:
-        CheckpointError: See `read_config`.
+        CheckpointError: It is damaged, another library's, or holds an impossible value.
     """
     path = weights.with_name(MODEL_CONFIG_FILE)
     if weights.name != WEIGHTS_FILE or not is_file(path):
         return None
-    if is_file(weights.with_name(VARIANT_FILE)) and _read_json(path).get("library_name") != LIBRARY:
+    try:
+        text = read_text(path)
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); fetch or store the model again") from error
+    library = content.get("library_name") if isinstance(content, dict) else None
+    if library == LIBRARY:
+        return validated(ModelConfig, text, path)
+    if is_file(weights.with_name(VARIANT_FILE)):
         return None
-    return read_config(path)
+    raise CheckpointError(
+        f"{path} is another library's: its library_name is {library!r}, not {LIBRARY!r}. "
+        f"Models are stored by Segmenter.save_pretrained, or converted with `python -m {LIBRARY} convert`"
+    )
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file.
-
-    Raises:
-        CheckpointError: There is something else, such as a broken link, which must not pass for an absent file.
-    """
+    """Return whether there is a file; refuse what must not pass for an absent one, such as a broken link."""
     if not path.is_file() and os.path.lexists(path):
         raise CheckpointError(f"{path} is not a file, or a broken link; restore it from where it came, or remove it")
     return path.is_file()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = TypeAdapter(dict[str, Any]).validate_json(read_text(path))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{path} is not a readable JSON mapping ({reason}); fetch or store the model again"
-        ) from error
-    return content
-
-
-def _validated(kind: type[Checked], content: Any, path: Path) -> Checked:
+def validated(kind: type[Checked], content: Any, place: object) -> Checked:
+    """Validate a mapping or JSON text; raise `CheckpointError` with the place and the first impossible value."""
     try:
         return kind.model_validate_json(content) if isinstance(content, str) else kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ": ".join(key for key in first["loc"] if isinstance(key, str) and key.isidentifier()) or "its content"
+        key = ": ".join(key for key in first["loc"] if isinstance(key, str) and key.isidentifier()) or "its content"
         if first["type"] in ("missing", "value_error"):
-            raise CheckpointError(f"{path}: {place}: {first['msg']}") from error
+            raise CheckpointError(f"{place}: {key}: {first['msg']}") from error
         expected = first["msg"].replace("Input should be", "it must be")
-        raise CheckpointError(f"{path}: {place} is {shortened(repr(first['input']), 120)}; {expected}") from error
-
-
-def _package_reducers() -> Iterator[type[Reducer]]:
-    waiting: list[Any] = [Reducer]
-    while waiting:
-        found = waiting.pop()
-        waiting += found.__subclasses__()
-        if found.__module__.startswith(f"{LIBRARY}.reducers.") and not inspect.isabstract(found):
-            yield found
+        raise CheckpointError(f"{place}: {key} is {shortened(repr(first['input']), 120)}; {expected}") from error

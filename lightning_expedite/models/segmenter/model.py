@@ -32,11 +32,6 @@ class Segmenter(DenseModel):
         convention: ``"official"`` or ``"mmseg"``; see `Convention`.
         reducer: Token reducer, or ``None`` for the baseline, which runs all tokens through all layers.
 
-    Attributes:
-        protocol: How the weights are to be evaluated, as far as their checkpoint says.
-        data_set: Name of the data set they were trained on, where the checkpoint says so.
-        classes: Class names in the order of the logits, where they are stored with the weights.
-
     Raises:
         ReducerError: The reducer cannot apply to this architecture.
     """
@@ -67,14 +62,7 @@ class Segmenter(DenseModel):
         self.reducer = reducer
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment normalised images.
-
-        Args:
-            images: ``(B, 3, H, W)`` of any size; padded to multiples of the patch size.
-
-        Returns:
-            Logits ``(B, K, H, W)``.
-        """
+        """Return the logits ``(B, K, H, W)`` of normalised images ``(B, 3, H, W)`` of any size."""
         height, width = images.shape[-2:]
         logits = F.interpolate(self.segment_patches(images).logits, self.upsampled_size(height, width), mode="bilinear")
         return logits[..., :height, :width]
@@ -82,12 +70,7 @@ class Segmenter(DenseModel):
     def segment_patches(self, images: Tensor, recorder: GroupRecorder | None = None) -> Segmentation:
         """Segment normalised images ``(B, 3, H, W)`` at the resolution of their patches.
 
-        Args:
-            images: The images.
-            recorder: Records which patches share a token, where the reducer supports it.
-
-        Returns:
-            Logits ``(B, K, rows, columns)`` and the reduction of the pass.
+        A given ``recorder`` records which patches share a token, where the reducer supports it.
         """
         with region("embed"):
             tokens, grid = self.embed(images)
@@ -108,18 +91,16 @@ class Segmenter(DenseModel):
         return Segmentation(logits.transpose(1, 2).unflatten(2, grid), reduction)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Embed images as tokens.
-
-        Args:
-            images: ``(B, 3, H, W)``.
+        """Embed images ``(B, 3, H, W)``, padded to whole patches, as tokens with their positions.
 
         Returns:
-            Tokens ``(B, prefix + rows * columns, C)`` with position embeddings, and ``(rows, columns)``.
+            Tokens ``(B, prefix + rows * columns, C)``, and ``(rows, columns)``.
         """
-        encoder = self.encoder
+        encoder, patch = self.encoder, self.architecture.patch_size
+        height, width = images.shape[-2:]
+        images = F.pad(images, (0, -width % patch, 0, -height % patch))
         # Channels last: the convolution then writes tokens, which need no transposition.
-        images = self._pad(images).contiguous(memory_format=torch.channels_last)
-        patches = encoder.patch_embed(images)  # (B, rows, columns, C)
+        patches = encoder.patch_embed(images.contiguous(memory_format=torch.channels_last))  # (B, rows, columns, C)
         batch, rows, columns, _ = patches.shape
         tokens = patches.flatten(1, 2)
         for prefix in (encoder.reg_token, encoder.cls_token):
@@ -141,8 +122,3 @@ class Segmenter(DenseModel):
             return height, width
         patch = self.architecture.patch_size
         return -(-height // patch) * patch, -(-width // patch) * patch
-
-    def _pad(self, images: Tensor) -> Tensor:
-        patch = self.architecture.patch_size
-        height, width = images.shape[-2:]
-        return F.pad(images, (0, -width % patch, 0, -height % patch))
