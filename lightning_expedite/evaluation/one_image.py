@@ -199,7 +199,7 @@ def segment(
     its device and in its precision.
 
     Args:
-        model: From `load_segmenter`, with a reducer or without.
+        model: From `load`, with a reducer or without.
         image: A file, a Pillow image or an ``(H, W, 3)`` uint8 RGB array.
         classes: Names of the classes in index order; by default those stored with the model, or of the data set that it
             was trained on, where that is known.
