@@ -14,7 +14,7 @@ LAYOUTS = [
     (ADE20K, make_ade20k, "images", "validation"),
     (Cityscapes, make_cityscapes, "leftImg8bit", "val"),
     (PascalContext, make_context, "JPEGImages", "val"),
-    (CamVid, make_camvid, "valannot", "val"),
+    (CamVid, make_camvid, "*annot", "val"),
 ]
 
 

@@ -117,15 +117,17 @@ def test_category_ids_are_the_sixty_in_ascending_order():
 @pytest.mark.parametrize("legacy", [True, False])
 def test_from_masks(tmp_path, voc, legacy):
     summary = prepare_pascal_context(tmp_path, masks=write_masks(tmp_path / "masks", legacy))
-    assert summary.output == voc
-    assert summary.images == {"train": 2, "val": 1}
-    assert (summary.written, summary.unchanged) == (3, 0)
+    assert summary == (voc, {"train": 2, "val": 1}, 3, 0)
     assert_prepared(voc)
-    data = PascalContext(tmp_path, num_workers=0)
-    data.setup("test")
-    ((sample,),) = data.test_dataloader()
+    (sample,) = PascalContext(tmp_path).open_dataset()
     assert sample["name"] == "2009_000001"
     np.testing.assert_array_equal(sample["label"].numpy(), label_of(2009000001))
+
+
+@pytest.mark.parametrize("as_strings", [True, False])
+def test_from_json(tmp_path, voc, as_strings):
+    prepare_pascal_context(voc, json=write_json(tmp_path / "trainval_merged.json", as_strings))
+    assert_prepared(voc)
 
 
 def test_annotations_are_found_in_the_data_sets_folder_and_may_go_to_another(tmp_path, voc):
@@ -152,6 +154,16 @@ def test_other_labels_and_lists_are_replaced_only_on_request(tmp_path, voc):
         assert_prepared(voc)
 
 
+class Payload:
+    """Code that a careless unpickling would run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 LABEL = Image.fromarray(label_of(1))
 MASKS = {  # what stands in the place of val.pth, and the message
     "nothing": (None, "no such file"),
@@ -162,27 +174,25 @@ MASKS = {  # what stands in the place of val.pth, and the message
     "a path": ({"../../evil": LABEL}, "is not an image id"),
     "colours": ({2009000001: Image.fromarray(picture(HEIGHT, WIDTH))}, "image 2009000001 has not one byte per pixel"),
     "no classes": ({2009000001: Image.fromarray(label_of(1) + 60)}, "image 2009000001 has values that are not classes"),
+    "code": ({2009000001: Payload("ran")}, "damaged, or holds more than label images"),
+    "code alone": (pickle.dumps(Payload("ran")), "damaged, or holds more than label images"),
 }
 
 
-@pytest.mark.parametrize("kind", MASKS)
-def test_a_damaged_file_of_masks(tmp_path, voc, kind):
-    masks = write_masks(tmp_path / "masks")
-    content, message = MASKS[kind]
+@pytest.mark.parametrize("kind", [*MASKS, "a file cut short"])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_damaged_file_of_masks(tmp_path, voc, monkeypatch, kind, legacy):
+    monkeypatch.chdir(tmp_path)
+    masks = write_masks(tmp_path / "masks", legacy)
+    content, message = MASKS.get(kind, ((masks / "val.pth").read_bytes()[:-50], "damaged"))
     (masks / "val.pth").unlink()
     if isinstance(content, bytes):
         (masks / "val.pth").write_bytes(content)
     elif content is not None:
-        torch.save(content, masks / "val.pth")
+        torch.save(content, masks / "val.pth", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(DataError, match=rf"val.pth: .*{message}"):
         prepare_pascal_context(voc, masks=masks)
-
-
-def test_a_file_of_masks_cut_short(tmp_path, voc):
-    path = write_masks(tmp_path / "masks") / "val.pth"
-    path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(DataError, match=r"val.pth: damaged"):
-        prepare_pascal_context(voc, masks=tmp_path / "masks")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_images_that_do_not_fit_are_named_before_a_list_is_written(tmp_path, voc):
@@ -206,64 +216,35 @@ def test_missing_folders_and_too_many_annotations(tmp_path, voc):
         prepare_pascal_context(voc, masks=voc, json=voc / "trainval_merged.json")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"[1, 2", b"[1, 2]", b"\xff"])
-def test_unreadable_json(tmp_path, voc, content):
+def first_segment(change):
+    return lambda content: change(content["annos_segmentation"][0])
+
+
+JSON = {  # what stands in the place of the file, or changes it, and the message
+    "nothing": (None, "cannot be read"),
+    "an empty file": (b"", "cannot be read as JSON"),
+    "half a list": (b"[1, 2", "cannot be read as JSON"),
+    "bytes": (b"\xff", "cannot be read as JSON"),
+    "a list": (b"[1, 2]", "not the annotations of PASCAL in Detail"),
+    "no segments": (lambda content: content.pop("annos_segmentation"), "not the annotations of PASCAL in Detail"),
+    "no split": (lambda content: content["images"][0].pop("phase"), "not the annotations of PASCAL in Detail"),
+    "a path": (lambda content: content["images"][0].update(image_id="../x"), "is not an image id"),
+    "no class": (first_segment(lambda segment: segment.update(category_id=1)), "segments of 2008_000002"),
+    "no mask": (first_segment(lambda segment: segment.pop("segmentation")), "segments of 2008_000002"),
+    "too few runs": (first_segment(lambda segment: segment["segmentation"].update(counts="5")), "2008_000002"),
+    "another size": (first_segment(lambda segment: segment["segmentation"].update(size=[1, 192])), "2008_000002"),
+}
+
+
+@pytest.mark.parametrize("kind", JSON)
+def test_damaged_json(tmp_path, voc, kind):
+    content, message = JSON[kind]
     path = tmp_path / "trainval_merged.json"
-    if content is not None:
+    if isinstance(content, bytes):
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"trainval_merged.json"):
-        prepare_pascal_context(voc, json=path)
-
-
-@pytest.mark.parametrize("as_strings", [True, False])
-def test_from_json(tmp_path, voc, as_strings):
-    prepare_pascal_context(voc, json=write_json(tmp_path / "trainval_merged.json", as_strings))
-    assert_prepared(voc)
-
-
-class Payload:
-    """Code that a careless unpickling would run."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("legacy", [True, False])
-def test_pickled_code_is_not_run(tmp_path, voc, legacy):
-    masks = write_masks(tmp_path / "masks")
-    ran = tmp_path / "ran"
-    torch.save({2009000001: Payload(ran)}, masks / "val.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(DataError, match=r"val.pth: damaged, or holds more than label images"):
-        prepare_pascal_context(voc, masks=masks)
-    assert not ran.exists()
-    (masks / "val.pth").write_bytes(pickle.dumps(Payload(ran)))
-    with pytest.raises(DataError, match=r"val.pth"):
-        prepare_pascal_context(voc, masks=masks)
-    assert not ran.exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda content: content.pop("annos_segmentation"), "not the annotations of PASCAL in Detail"),
-        (lambda content: content["images"][0].pop("phase"), "not the annotations of PASCAL in Detail"),
-        (lambda content: content["images"][0].update(image_id="../x"), "is not an image id"),
-        (lambda content: content["annos_segmentation"][0].update(category_id=1), "segments of 2008_000002"),
-        (lambda content: content["annos_segmentation"][0].pop("segmentation"), "segments of 2008_000002"),
-        (lambda content: content["annos_segmentation"][0]["segmentation"].update(counts="5"), "2008_000002"),
-        (
-            lambda content: content["annos_segmentation"][0]["segmentation"].update(size=[1, 192]),
-            "2008_000002",
-        ),
-    ],
-)
-def test_damaged_json(tmp_path, voc, change, message):
-    path = write_json(tmp_path / "trainval_merged.json")
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+    elif content is not None:
+        annotations = json.loads(write_json(path).read_text())
+        content(annotations)
+        path.write_text(json.dumps(annotations))
     with pytest.raises(DataError, match=rf"trainval_merged.json: .*{message}"):
         prepare_pascal_context(voc, json=path)

@@ -31,22 +31,21 @@ __all__ = [
 ]
 
 
-def import_data_sets() -> None:
+def import_data_sets() -> dict[str, Any]:
     """Import every file of this package, so that the command line finds data sets by their class names.
 
     Except what draws the demo scenes: it imports OpenCV, which nothing needs before the first image is read.
+
+    Returns:
+        Everything that the files define or import, by name.
     """
-    for module in iter_modules(__path__):
-        if not module.name.startswith("scene"):
-            import_module(f"{__name__}.{module.name}")
+    names = (module.name for module in iter_modules(__path__) if not module.name.startswith("scene"))
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    return {name: value for module in modules for name, value in vars(module).items()}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import_data_sets()
-    base = import_module(f"{__name__}.base")
-    subclasses = base.SegmentationDataModule.__subclasses__()
-    data_sets = {cls.__name__: cls for cls in subclasses if cls.__module__.startswith(f"{__name__}.")}
-    return data_sets[name] if name in data_sets else getattr(base, name)
+    return import_data_sets()[name]

@@ -29,7 +29,7 @@ class ADE20K(SegmentationDataModule):
     def source(self) -> FileSource:
         """List the images of the split; raises ``DataError`` if there are none."""
         layout = "images/validation/*.jpg and annotations/validation/*.png"
-        root = find_root(self.root, ("ADEChallengeData2016",), "images", layout)
+        root = find_root(self.root, "images", layout, below=["ADEChallengeData2016"])
         require_split(self.split, folders_in(root / "images"), root / "images")
         table = label_table(self.num_classes, reduce_zero_label=True)
         return pair_folders(root / "images" / self.split, root / "annotations" / self.split, table)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,10 +12,10 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
-from lightning_expedite.data.dataset import SampleDataset, ShardedSampler, keep_list, start_worker
+from lightning_expedite.data.dataset import SampleDataset, ShardedSampler, start_worker
 from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, ListedImage, Sample, Size, View
-from lightning_expedite.data.sources import FileSource, list_folder
-from lightning_expedite.errors import ConfigError, DataError
+from lightning_expedite.data.sources import list_folder
+from lightning_expedite.errors import ConfigError
 from lightning_expedite.files import expand_home
 from lightning_expedite.protocol import (
     LONG_SIDE_FACTOR,
@@ -97,7 +96,7 @@ class SegmentationDataModule(LightningDataModule):
         self._listings: dict[bool, list[ListedImage]] = {}  # with and without labels; each is checked once
         self.resize: tuple[int, int] | None = None
         self.used_normalization: Normalization = "vit"
-        self.finished: AbstractSet[int] = frozenset()
+        self.finished: Collection[int] = frozenset()
         """Positions of images that an interrupted run has finished, which the dataloaders leave out."""
 
     @property
@@ -115,13 +114,13 @@ class SegmentationDataModule(LightningDataModule):
 
     @property
     def listed(self) -> ImageSource:
-        """The images that `setup` has listed; raises ``DataError`` before `setup`."""
+        """The images that are read: those of `source`, unless `read_images_from` chose others."""
         if self._source is None:
-            raise DataError(f"{type(self).__name__} has listed no images yet: call setup() first")
+            self._source = list_folder(self._images_folder) if self._images_folder else self.source()
         return self._source
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
-        """Read an image of the listed source as stored: ``(H, W, 3)`` uint8 RGB."""
+        """Read an image as stored: ``(H, W, 3)`` uint8 RGB."""
         return self.listed.image(index)
 
     def read_label(self, index: int) -> NDArray[np.uint8] | None:
@@ -135,7 +134,7 @@ class SegmentationDataModule(LightningDataModule):
         self._listings = {}
 
     def list_images(self, labels: bool) -> list[ListedImage]:
-        """List the images, unless they are listed already, and check them without decoding.
+        """List the images and check them without decoding; a second call returns the same list.
 
         Args:
             labels: Whether labels have to be there.
@@ -146,15 +145,11 @@ class SegmentationDataModule(LightningDataModule):
         Raises:
             DataError: If files are missing, empty, ambiguous or of the wrong size.
         """
-        if self._source is None:
-            self._source = list_folder(self._images_folder) if self._images_folder else self.source()
         if labels not in self._listings:
-            source = self._source
-            self._listings[labels] = (
-                source.check(labels=labels)
-                if isinstance(source, FileSource)
-                else [ListedImage(source.name(index), ()) for index in range(len(source))]
-            )
+            source = self.listed
+            check = getattr(source, "check", None)  # that of files
+            names = (source.name(index) for index in range(len(source)))
+            self._listings[labels] = check(labels) if check else [ListedImage(name, ()) for name in names]
         return self._listings[labels]
 
     def setup(self, stage: str | None = None) -> None:
@@ -183,7 +178,7 @@ class SegmentationDataModule(LightningDataModule):
             DataError, ConfigError: As `setup` raises them.
         """
         self.setup("test" if labels else "predict")
-        return self._dataset(labels)
+        return SampleDataset(self.listed, self.resize, self.used_normalization, self.scales, self.mirror, labels)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return a loader of ``list[Sample]`` with labels, sharded over the trainer's processes."""
@@ -193,28 +188,15 @@ class SegmentationDataModule(LightningDataModule):
         """Return a loader of ``list[Sample]`` without labels, sharded over the trainer's processes."""
         return self._dataloader(labels=False)
 
-    def _dataset(self, labels: bool) -> SampleDataset:
-        return SampleDataset(
-            self.listed,
-            resize=self.resize,
-            normalization=self.used_normalization,
-            scales=self.scales,
-            mirror=self.mirror,
-            labels=labels,
-        )
-
     def _dataloader(self, labels: bool) -> DataLoader[Sample]:
-        dataset = self._dataset(labels)
+        dataset = self.open_dataset(labels)
         world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=ShardedSampler(dataset, world_size, rank, self.finished),
             num_workers=self.num_workers,
-            collate_fn=keep_list,
-            pin_memory=self._on_cuda(),
+            collate_fn=list,  # images differ in size and cannot be stacked
+            pin_memory=isinstance(getattr(self.trainer, "accelerator", None), CUDAAccelerator),
             worker_init_fn=start_worker,
         )
-
-    def _on_cuda(self) -> bool:
-        return self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator)

@@ -6,24 +6,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.palettes import read_table
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.sources import FileSource, find_root, folders_in, pair_folders, require_split
 
 _UNLABELLED = 11
-
-_CLASSES = (
-    ("sky", (128, 128, 128)),
-    ("building", (128, 0, 0)),
-    ("pole", (192, 192, 128)),
-    ("road", (128, 64, 128)),
-    ("pavement", (60, 40, 222)),
-    ("tree", (128, 128, 0)),
-    ("sign symbol", (192, 128, 128)),
-    ("fence", (64, 64, 128)),
-    ("car", (64, 0, 128)),
-    ("pedestrian", (64, 64, 0)),
-    ("bicyclist", (0, 128, 192)),
-)
 
 
 class CamVid(SegmentationDataModule):
@@ -36,8 +23,7 @@ class CamVid(SegmentationDataModule):
         split: ``val``, ``test`` or ``train``.
     """
 
-    classes = tuple(name for name, _ in _CLASSES)
-    palette = tuple(colour for _, colour in _CLASSES)
+    classes, palette = read_table("camvid")
     as_stored: ClassVar[bool] = True
 
     def __init__(self, root: str | Path = "data/camvid", split: str = "val", **kwargs: Any) -> None:
@@ -45,9 +31,7 @@ class CamVid(SegmentationDataModule):
 
     def source(self) -> FileSource:
         """List the images of the split; raises ``DataError`` if there are none."""
-        splits = [name for name in folders_in(self.root) if (self.root / f"{name}annot").is_dir()]
-        root = self.root if splits else find_root(self.root, ("CamVid",), "valannot", "val/*.png and valannot/*.png")
-        splits = [name for name in folders_in(root) if (root / f"{name}annot").is_dir()]
-        require_split(self.split, splits, root)
+        root = find_root(self.root, "*annot", "val/*.png and valannot/*.png", below=["CamVid"])
+        require_split(self.split, (name for name in folders_in(root) if (root / f"{name}annot").is_dir()), root)
         table = label_table(self.num_classes, ignore=[_UNLABELLED])
         return pair_folders(root / self.split, root / f"{self.split}annot", table)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lightning_expedite.data.base import SegmentationDataModule
 from lightning_expedite.data.palettes import read_table, table_rows
@@ -20,7 +18,7 @@ from lightning_expedite.data.sources import (
     find_root,
     folders_in,
     images_below,
-    readable_name,
+    readable,
     require_split,
 )
 
@@ -47,23 +45,15 @@ class Cityscapes(SegmentationDataModule):
     def source(self) -> FileSource:
         """List the images of the split; raises ``DataError`` if there are none."""
         layout = "leftImg8bit/val/*/*_leftImg8bit.png and gtFine/val/*/*_gtFine_labelIds.png"
-        root = find_root(self.root, (), "leftImg8bit", layout)
-        require_split(self.split, folders_in(root / "leftImg8bit"), root / "leftImg8bit")
-        return FileSource(root / "leftImg8bit" / self.split, self._entries(root))
-
-    def _entries(self, root: Path) -> Iterator[Entry]:
-        train_ids, label_ids = label_table(self.num_classes), _label_id_table()
-        for relative, path in images_below(root / "leftImg8bit" / self.split, _IMAGE_ENDING).items():
-            stem = root / "gtFine" / self.split / relative.removesuffix(_IMAGE_ENDING)
-            by_train_id = stem.with_name(f"{stem.name}_gtFine_labelTrainIds.png")
-            by_label_id = stem.with_name(f"{stem.name}_gtFine_labelIds.png")
-            label = Label(by_train_id, train_ids) if by_train_id.is_file() else Label(by_label_id, label_ids)
-            yield Entry(readable_name(relative), path, label)
-
-
-def _label_id_table() -> NDArray[np.int16]:
-    """Return the train id of each label id; the benchmark ignores all other label ids."""
-    table = np.full(256, IGNORE_INDEX, np.int16)
-    for train_id, row in enumerate(table_rows("cityscapes")):
-        table[int(row["label_id"])] = train_id
-    return table
+        images = find_root(self.root, "leftImg8bit", layout) / "leftImg8bit"
+        require_split(self.split, folders_in(images), images)
+        train_ids, label_ids = label_table(self.num_classes), np.full(256, IGNORE_INDEX, np.int16)
+        label_ids[[int(row["label_id"]) for row in table_rows("cityscapes")]] = range(self.num_classes)
+        entries = []
+        for relative, path in images_below(images / self.split, _IMAGE_ENDING).items():
+            stem = images.parent / "gtFine" / self.split / relative.removesuffix(_IMAGE_ENDING)
+            label = Label(stem.with_name(f"{stem.name}_gtFine_labelTrainIds.png"), train_ids)
+            if not label.path.is_file():
+                label = Label(stem.with_name(f"{stem.name}_gtFine_labelIds.png"), label_ids)
+            entries.append(Entry(readable(relative.removesuffix(".png")), path, label))
+        return FileSource(images / self.split, entries)

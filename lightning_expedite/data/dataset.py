@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
-from collections.abc import Iterator, Sequence, Sized
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ PLACEHOLDER = -1
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
+@dataclass(eq=False)
 class SampleDataset(Dataset[Sample]):
     """Samples of a source: every image with its views and its label.
 
@@ -36,22 +37,15 @@ class SampleDataset(Dataset[Sample]):
         labels: Whether labels are read.
     """
 
-    def __init__(
-        self,
-        source: ImageSource,
-        resize: tuple[int, int] | None = None,
-        normalization: Normalization = "vit",
-        scales: Sequence[float] = (1.0,),
-        mirror: bool = False,
-        labels: bool = True,
-    ) -> None:
+    source: ImageSource
+    resize: tuple[int, int] | None = None
+    normalization: Normalization = "vit"
+    scales: Sequence[float] = (1.0,)
+    mirror: bool = False
+    labels: bool = True
+
+    def __post_init__(self) -> None:
         import_albumentations()  # before workers are forked: W&B's import hooks fail in a forked process
-        self.source = source
-        self.resize = resize
-        self.normalization: Normalization = normalization
-        self.scales = tuple(scales)
-        self.mirror = mirror
-        self.labels = labels
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -69,11 +63,8 @@ class SampleDataset(Dataset[Sample]):
         if label is not None and label.shape != size:
             raise size_mismatch(self.source.name(at), Size(*label.shape), size)
         views: list[View] = [
-            {
-                "image": view_image(image, target_size(size, self.resize, scale), mirrored, self.normalization),
-                "mirrored": mirrored,
-            }
-            for scale in self.scales
+            {"image": view_image(image, target, mirrored, self.normalization), "mirrored": mirrored}
+            for target in (target_size(size, self.resize, scale) for scale in self.scales)
             for mirrored in ((False, True) if self.mirror else (False,))
         ]
         return {
@@ -115,14 +106,9 @@ class ShardedSampler(DistributedSampler[Any]):
     """
 
     def __init__(
-        self,
-        dataset: Dataset[Any],
-        num_replicas: int = 1,
-        rank: int = 0,
-        finished: AbstractSet[int] = frozenset(),
+        self, dataset: Any, num_replicas: int = 1, rank: int = 0, finished: Collection[int] = frozenset()
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
-        assert isinstance(dataset, Sized)
         unfinished = [position for position in range(len(dataset)) if position not in finished]
         self.positions = unfinished[rank::num_replicas] or [PLACEHOLDER]
         # Lightning and torch read this attribute; theirs is the padded length.
@@ -135,11 +121,6 @@ class ShardedSampler(DistributedSampler[Any]):
     def __len__(self) -> int:
         """Return the number of positions of this process, placeholder included."""
         return len(self.positions)
-
-
-def keep_list(samples: list[Sample]) -> list[Sample]:
-    """Return a batch as it is: its images differ in size and cannot be stacked."""
-    return samples
 
 
 def start_worker(_: int) -> None:

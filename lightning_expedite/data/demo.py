@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_expedite.data.base import SegmentationDataModule
+from lightning_expedite.data.base import ImageSource, SegmentationDataModule
 from lightning_expedite.data.sources import require_split
 from lightning_expedite.errors import ConfigError
 
@@ -34,45 +34,37 @@ class Demo(SegmentationDataModule):
         from lightning_expedite.data import scenes
 
         super().__init__(root="demo", split=split, **kwargs)
-        self.classes = tuple(scenes.CLASSES)
-        self.palette = tuple(scenes.PALETTE)
+        self.classes = scenes.CLASSES
+        self.palette = scenes.PALETTE
         self.splits = {"validation": scenes.VALIDATION, "train": scenes.TRAINING}
         self.count = count
 
-    def source(self) -> SceneSource:
+    def source(self) -> ImageSource:
         """Return the scenes of the split; raises ``DataError`` if it does not exist."""
         require_split(self.split, self.splits, self.root)
         indices = self.splits[self.split]
         count = self.count if self.count is not None else min(len(indices), _DEFAULT_TRAINING_SCENES)
         if not 0 < count <= len(indices):
             raise ConfigError(f"count is {count}: {self.split} has 1 to {len(indices)} scenes")
-        return SceneSource(indices[:count])
+        return _Scenes(indices[:count])
 
 
-class SceneSource:
-    """An image source that draws each scene when it is read.
-
-    Args:
-        indices: Scene numbers.
-    """
+class _Scenes:
+    """An image source that draws each scene when it is read."""
 
     def __init__(self, indices: Sequence[int]) -> None:
         self.indices = indices
 
     def __len__(self) -> int:
-        """Return the number of scenes."""
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """Return the name of a scene, made from its number."""
         return f"scene_{self.indices[index]:05d}"
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Draw a scene, ``(H, W, 3)`` uint8 RGB."""
         return _draw(self.indices[index])[0]
 
     def label(self, index: int) -> NDArray[np.uint8]:
-        """Draw a scene's label, ``(H, W)`` uint8."""
         return _draw(self.indices[index])[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from lightning_expedite.data.base import SegmentationDataModule
 from lightning_expedite.data.palettes import generated_palette
 from lightning_expedite.data.reading import label_table
 from lightning_expedite.data.samples import IGNORE_INDEX
-from lightning_expedite.data.sources import FileSource, pair_folders
+from lightning_expedite.data.sources import FileSource, list_folder, pair_folders
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.files import expand_home, read_text
 
@@ -50,7 +49,13 @@ class Folder(SegmentationDataModule):
         names = _read_classes(Path(classes)) if isinstance(classes, (str, Path)) else tuple(classes)
         if not 0 < len(names) < IGNORE_INDEX:
             raise ConfigError(f"classes has {len(names)} names: it must have between 1 and {IGNORE_INDEX - 1}")
-        _check_names(names)
+        for name in names:
+            if not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise ConfigError(
+                    f"classes has {name[:20]!r}: names have up to {_LONGEST_NAME} characters, all printable"
+                )
+            if names.count(name) > 1:
+                raise ConfigError(f"classes has {name!r} more than once: each class needs a name of its own")
         if not all(0 <= value <= IGNORE_INDEX for value in ignore):
             raise ConfigError(f"ignore is {list(ignore)}: label values lie between 0 and {IGNORE_INDEX}")
         self.classes = names
@@ -61,6 +66,8 @@ class Folder(SegmentationDataModule):
 
     def source(self) -> FileSource:
         """List the images; raises ``DataError`` if there are none."""
+        if self.labels is None:
+            return list_folder(self.root)
         table = label_table(self.num_classes, self.ignore, self.reduce_zero_label)
         return pair_folders(self.root, self.labels, table)
 
@@ -71,12 +78,3 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a text file with one class name per line ({error})") from error
     return tuple(line.strip() for line in lines if line.strip())
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise ConfigError(f"classes has {name[:20]!r}: names have up to {_LONGEST_NAME} characters, all printable")
-    twice = [name for name, number in Counter(names).items() if number > 1]
-    if twice:
-        raise ConfigError(f"classes has {twice[0]!r} more than once: each class needs a name of its own")

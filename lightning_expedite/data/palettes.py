@@ -23,7 +23,7 @@ def table_rows(data_set: str) -> list[dict[str, str]]:
 
 
 def read_table(data_set: str) -> tuple[tuple[str, ...], Palette]:
-    """Return names and colours of the classes of ``ade20k``, ``cityscapes`` or ``pascal_context``."""
+    """Return names and colours of the classes in ``assets/classes/DATA_SET.csv``."""
     rows = table_rows(data_set)
     names = tuple(row["name"] for row in rows)
     return names, tuple((int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows)
@@ -33,8 +33,7 @@ def class_table(data_set: str | None, num_classes: int) -> ClassTable:
     """Return the class table of the data set that a model was trained on.
 
     Args:
-        data_set: Name in the known weights or in ``variant.yml``: ``ade20k``, ``cityscapes``, ``pascal_context`` or
-            ``demo``; ``None`` if unknown.
+        data_set: Name in the known weights or in ``variant.yml``, such as ``ade20k`` or ``demo``; ``None`` if unknown.
         num_classes: Number of classes of the model.
 
     Returns:
@@ -46,9 +45,9 @@ def class_table(data_set: str | None, num_classes: int) -> ClassTable:
     if data_set == "demo":
         from lightning_expedite.data.scene_canvas import CLASSES, PALETTE  # imports OpenCV
 
-        names, palette = tuple(CLASSES), tuple(PALETTE)
-    elif data_set in ("ade20k", "cityscapes", "pascal_context"):
-        names, palette = read_table(data_set)
+        names, palette = CLASSES, PALETTE
+    elif data_set in [path.stem for path in _TABLES.glob("*.csv")]:
+        names, palette = read_table(str(data_set))
     if names[:1] == ("background",) and len(names) == num_classes + 1:
         names, palette = names[1:], palette[1:]
     if len(names) != num_classes:
@@ -62,13 +61,8 @@ def generated_palette(num_classes: int) -> Palette:
     The three lowest bits of an index become the highest bits of red, green and blue, the next three the next highest,
     and so on, so that neighbouring indices differ strongly.
     """
-    return tuple(_colour(index) for index in range(num_classes))
 
+    def channel(index: int, first_bit: int) -> int:
+        return sum((index >> (3 * place + first_bit) & 1) << (7 - place) for place in range(8))
 
-def _colour(index: int) -> tuple[int, int, int]:
-    channels = [0, 0, 0]
-    for place in range(8):
-        for channel in range(3):
-            channels[channel] |= ((index >> (3 * place + channel)) & 1) << (7 - place)
-    red, green, blue = channels
-    return red, green, blue
+    return tuple((channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(num_classes))

@@ -55,12 +55,12 @@ class PascalContext(SegmentationDataModule):
             command = "python -m lightning_expedite prepare pascal_context"
             raise DataError(f"{lists}: no such folder; make it with '{command}'")
         require_split(self.split, (path.stem for path in lists.glob("*.txt")), lists)
-        return FileSource(lists / f"{self.split}.txt", self._entries(root, lists / f"{self.split}.txt"))
-
-    def _entries(self, root: Path, names: Path) -> Iterator[Entry]:
         table = label_table(self.num_classes, reduce_zero_label=not self.background)
-        for name in _read_names(names):
-            yield Entry(name, root / IMAGES / f"{name}.jpg", Label(root / LABELS / f"{name}.png", table))
+        names = _read_names(lists / f"{self.split}.txt")
+        return FileSource(
+            lists / f"{self.split}.txt",
+            (Entry(name, root / IMAGES / f"{name}.jpg", Label(root / LABELS / f"{name}.png", table)) for name in names),
+        )
 
 
 def voc_root(root: Path) -> Path:
@@ -69,14 +69,7 @@ def voc_root(root: Path) -> Path:
     Raises:
         DataError: If neither has images.
     """
-    return find_root(root, ("VOCdevkit/VOC2010", "VOC2010"), IMAGES, f"{IMAGES}, {LABELS} and {LISTS}")
-
-
-def _is_name(name: str) -> bool:
-    """Return whether a name stays within its folder and has only one spelling, so that duplicates are found."""
-    path = PurePosixPath(name)
-    plain = name.isprintable() and "\\" not in name and path.as_posix() == name and name != "."
-    return plain and not path.is_absolute() and ".." not in path.parts
+    return find_root(root, IMAGES, f"{IMAGES}, {LABELS} and {LISTS}", below=["VOCdevkit/VOC2010", "VOC2010"])
 
 
 def _read_names(path: Path) -> Iterator[str]:
@@ -85,11 +78,12 @@ def _read_names(path: Path) -> Iterator[str]:
         lines = read_text(path, "utf-8-sig", _LARGEST_LIST).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of names ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name:
-            continue
-        if not _is_name(name):
+    for number, name in enumerate(map(str.strip, lines), start=1):
+        place = PurePosixPath(name)
+        # One that stays in the folder and has only one spelling, so that duplicates are found.
+        usual = place.as_posix() == name and not place.is_absolute() and ".." not in place.parts
+        if name and not (usual and name != "." and name.isprintable() and "\\" not in name):
             shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
             raise DataError(f"{path}, line {number}: {shown!r} is not a name within {IMAGES}; correct the list")
-        yield name
+        if name:
+            yield name

@@ -10,11 +10,10 @@ import io
 import json as json_format
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lightning_expedite.data.pascal_context import IMAGES, LABELS, LISTS, voc_root
-from lightning_expedite.data.reading import PILLOW_ERRORS, first_few, image_header, read_bytes, size_mismatch
+from lightning_expedite.data.reading import first_few, image_header, read_bytes, size_mismatch
 from lightning_expedite.data.samples import IGNORE_INDEX, Size
 from lightning_expedite.errors import ConfigError, DataError
 from lightning_expedite.files import expand_home, write_atomically
@@ -39,18 +38,17 @@ CATEGORY_IDS = (
 )
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Summary of a conversion: images per list, and how many label files are new or were there already."""
 
     output: Path
-    images: Mapping[str, int]
+    images: dict[str, int]
     written: int
     unchanged: int
 
 
-# What makes the label ``(H, W)`` uint8 of each image, by split and name.
-_Annotations = dict[str, dict[str, Callable[[], NDArray[np.uint8]]]]
+_Labels = dict[str, Callable[[], NDArray[np.uint8]]]
+"""What makes the label ``(H, W)`` uint8 of each image, by name."""
 
 
 def prepare_pascal_context(
@@ -77,34 +75,9 @@ def prepare_pascal_context(
         ConfigError: If both ``masks`` and ``json`` are given.
         DataError: If a file is missing or damaged, does not fit the images, or would be overwritten.
     """
-    voc = voc_root(expand_home(root))
-    annotations = _read_annotations(voc, masks, json)
-    existing = {path.stem for path in (voc / IMAGES).glob("*.jpg")}
-    missing = [f"{name}.jpg" for split in SPLITS for name in annotations[split] if name not in existing]
-    if missing:
-        raise DataError(f"{voc / IMAGES}: {len(missing)} annotated images are missing: {first_few(missing)}")
-    target = voc if output is None else expand_home(output)
-    for folder in (target / LABELS, target / LISTS):
-        folder.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for split in SPLITS:
-        for name, make_label in annotations[split].items():
-            label, image = make_label(), voc / IMAGES / f"{name}.jpg"
-            if label.shape != (size := image_header(image)):
-                raise size_mismatch(image, Size(*label.shape), size)
-            written += _write_label(target / LABELS / f"{name}.png", label, overwrite)
-        names = "".join(f"{name}\n" for name in sorted(annotations[split])).encode()
-        path = target / LISTS / f"{split}.txt"
-        if path.exists() and path.read_bytes() != names:
-            _require_overwrite(path, overwrite)
-        write_atomically(path, names)
-    images = {split: len(annotations[split]) for split in SPLITS}
-    return Prepared(target, images, written, sum(images.values()) - written)
-
-
-def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | None) -> _Annotations:
     if masks is not None and json is not None:
         raise ConfigError("masks and json are both given: each has all annotations, choose one")
+    voc = voc_root(expand_home(root))
     if masks is None and json is None:
         if all((voc / f"{split}.pth").is_file() for split in SPLITS):
             masks = voc
@@ -113,9 +86,39 @@ def _read_annotations(voc: Path, masks: Path | str | None, json: Path | str | No
         else:
             raise DataError(f"{voc}: neither train.pth and val.pth nor {JSON_NAME} there; set masks or json")
     if json is not None:
-        return _read_json(expand_home(json))
-    folder = expand_home(masks or voc)
-    return {split: _read_masks(folder / f"{split}.pth") for split in SPLITS}
+        annotations = _read_json(expand_home(json))
+    else:
+        annotations = {split: _read_masks(expand_home(masks or voc) / f"{split}.pth") for split in SPLITS}
+    existing = {path.stem for path in (voc / IMAGES).glob("*.jpg")}
+    missing = [f"{name}.jpg" for split in SPLITS for name in annotations[split] if name not in existing]
+    if missing:
+        raise DataError(f"{voc / IMAGES}: {len(missing)} annotated images are missing: {first_few(missing)}")
+    target = voc if output is None else expand_home(output)
+    written = 0
+    for split in SPLITS:
+        for name, make_label in annotations[split].items():
+            label, image = make_label(), voc / IMAGES / f"{name}.jpg"
+            if label.shape != (size := image_header(image)):
+                raise size_mismatch(image, Size(*label.shape), size)
+            content = io.BytesIO()
+            Image.fromarray(label).save(content, format="PNG")
+            written += _write(target / LABELS / f"{name}.png", content.getvalue(), overwrite)
+        names = "".join(f"{name}\n" for name in sorted(annotations[split]))
+        _write(target / LISTS / f"{split}.txt", names.encode(), overwrite)
+    images = {split: len(annotations[split]) for split in SPLITS}
+    return Prepared(target, images, written, sum(images.values()) - written)
+
+
+def _write(path: Path, content: bytes, overwrite: bool) -> bool:
+    """Write a file unless the same is there already; return whether it was written."""
+    if path.exists():
+        if path.read_bytes() == content:
+            return False
+        if not overwrite:
+            raise DataError(f"{path}: exists with other content; move it away, choose another output or set overwrite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return True
 
 
 def _name_of_id(path: Path, image_id: object) -> str:
@@ -126,7 +129,7 @@ def _name_of_id(path: Path, image_id: object) -> str:
     return f"{digits[:4]}_{digits[4:]}"
 
 
-def _read_masks(path: Path) -> dict[str, Callable[[], NDArray[np.uint8]]]:
+def _read_masks(path: Path) -> _Labels:
     """Read a file of finished labels: a pickled dict from image id to Pillow image."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; masks must be the folder with train.pth and val.pth")
@@ -153,7 +156,7 @@ def _label_of_mask(path: Path, image_id: object, mask: Image.Image) -> NDArray[n
     return label
 
 
-def _read_json(path: Path) -> _Annotations:
+def _read_json(path: Path) -> dict[str, _Labels]:
     """Read PASCAL in Detail's annotations."""
     try:
         content = json_format.loads(read_bytes(path))
@@ -163,11 +166,11 @@ def _read_json(path: Path) -> _Annotations:
         segments = defaultdict(list)
         for segment in content["annos_segmentation"]:
             segments[segment["image_id"]].append(segment)
-        annotations: _Annotations = {split: {} for split in SPLITS}
+        annotations: dict[str, _Labels] = {split: {} for split in SPLITS}
         for image in content["images"]:
             if image["phase"] in SPLITS:
                 name = _name_of_id(path, image["image_id"])
-                draw = partial(_label_of_segments, path, image, segments[image["image_id"]])
+                draw = partial(_label_of_segments, path, name, image, segments[image["image_id"]])
                 annotations[image["phase"]][name] = draw
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not the annotations of PASCAL in Detail ({error!r}); fetch {JSON_NAME}") from error
@@ -175,7 +178,7 @@ def _read_json(path: Path) -> _Annotations:
 
 
 def _label_of_segments(
-    path: Path, image: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]
+    path: Path, name: str, image: dict[str, Any], segments: Sequence[dict[str, Any]]
 ) -> NDArray[np.uint8]:
     """Draw an image's segments over each other in the order of the file, later ones on top."""
     try:
@@ -187,7 +190,6 @@ def _label_of_segments(
             mask = decode_mask(segment["segmentation"]["size"], segment["segmentation"]["counts"])
             label[mask] = CATEGORY_IDS.index(segment["category_id"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        name = _name_of_id(path, image["image_id"])
         raise DataError(f"{path}: the segments of {name} are damaged ({error!r}); fetch it again") from error
     return label
 
@@ -206,16 +208,13 @@ def decode_mask(size: Sequence[int], counts: str | Sequence[int]) -> NDArray[np.
     runs = _run_lengths(counts) if isinstance(counts, str) else list(counts)
     if any(not 0 <= run <= height * width for run in runs) or sum(runs) != height * width:
         raise ValueError(f"runs do not fill {height} x {width} pixels")
-    bits = np.arange(len(runs)) % 2 == 1
-    return np.repeat(bits, runs).reshape(width, height).T
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def _run_lengths(counts: str) -> list[int]:
-    """Decode COCO's string of run lengths.
+    """Decode COCO's string: base 32, lowest digit first, 5 bits and a flag for "more to come"; the last is signed.
 
-    Each number is written in base 32, lowest digit first, one character per digit: 5 bits and a flag for "more to
-    come"; the highest bit of the last digit is the sign. From the fourth on, numbers are differences to the one two
-    places before.
+    From the fourth on, numbers are differences to the one two places before.
     """
     runs: list[int] = []
     number, shift = 0, 0
@@ -231,28 +230,3 @@ def _run_lengths(counts: str) -> list[int]:
     if shift:
         raise ValueError("the string of runs is damaged")
     return runs
-
-
-def _write_label(path: Path, label: NDArray[np.uint8], overwrite: bool) -> bool:
-    """Write a label unless the same is there already; return whether it was written."""
-    if path.exists():
-        if _stores(path, label):
-            return False
-        _require_overwrite(path, overwrite)
-    content = io.BytesIO()
-    Image.fromarray(label).save(content, format="PNG")
-    write_atomically(path, content.getvalue())
-    return True
-
-
-def _stores(path: Path, label: NDArray[np.uint8]) -> bool:
-    try:
-        with Image.open(path) as stored:
-            return np.array_equal(np.asarray(stored), label)
-    except PILLOW_ERRORS:
-        return False
-
-
-def _require_overwrite(path: Path, overwrite: bool) -> None:
-    if not overwrite:
-        raise DataError(f"{path}: exists with other content; move it away, choose another output or set overwrite")

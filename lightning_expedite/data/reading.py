@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from lightning_expedite.files import expand_home, require_regular
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _ORIENTATION_TAG = 0x0112
 _TURNED_BY_A_QUARTER = (5, 6, 7, 8)
+_NO_FRACTIONS = "floating-point samples are not supported; convert the image to 8 or 16 bits"
 _UNSUPPORTED_MODES = ("LAB", "HSV", "RGBa", "La")  # OpenCV reads these as RGB, or with other values
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF", "WEBP")
 _GREY_STEPS = {"L;2": 85, "L;4": 17}
@@ -66,10 +68,7 @@ def first_few(items: Iterable[object]) -> str:
 
 def digest_of(contents: Iterable[bytes | memoryview]) -> str:
     """Return the first 16 hex digits of the SHA-256 over all ``contents``, one after the other."""
-    total = hashlib.sha256()
-    for content in contents:
-        total.update(content)
-    return total.hexdigest()[:16]
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -98,8 +97,8 @@ def read_image(path: Path, data: bytes | None = None, warn: Callable[[str], None
     import cv2
 
     data = read_bytes(path) if data is None else data
-    with _opened(data, path) as stored:
-        size = _image_size(stored, path)  # also refuses what OpenCV would read differently
+    with _opened(path, io.BytesIO(data)) as stored:
+        size = _size_of(stored)
         if stored.format == "TIFF" and stored.mode == "RGBA":  # OpenCV would multiply the colours by alpha
             return _from_pillow(stored)
     encoded = np.frombuffer(data, np.uint8)
@@ -116,13 +115,14 @@ def read_image(path: Path, data: bytes | None = None, warn: Callable[[str], None
         raise DataError(f"{path}: not a readable image ({error.err}); fetch it again or remove it") from error
     if image is None or image.dtype != np.uint8:
         raise DataError(f"{path}: not a readable image; fetch it again or remove it")
-    if image.shape[:2] != size:
+    if (read := Size(*image.shape[:2])) != size:
         raise DataError(
-            f"{path}: its header says {size.width} x {size.height} pixels, but {image.shape[1]} x {image.shape[0]} were"
-            " read; the image is damaged: fetch it again or remove it"
+            f"{path}: its header says {size.width} x {size.height} pixels, but {read.width} x {read.height} were read;"
+            " the image is damaged: fetch it again or remove it"
         )
     if not any(mark in data[-_BYTES_SEARCHED_FOR_END_MARK:] for mark in _END_MARKS):
-        with _opened(data, path) as stored:  # OpenCV fills what is missing of a file with grey; Pillow raises
+        # OpenCV fills what is missing of a file with grey; Pillow raises.
+        with _opened(path, io.BytesIO(data)) as stored:
             stored.load()
     rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb
@@ -160,7 +160,7 @@ _ACCEPTED = "pass a path, a Pillow image or an (H, W, 3) uint8 array"
 def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F":
-        raise DataError("the image has floating-point samples, which are not supported; convert it to 8 or 16 bits")
+        raise DataError(f"the image: {_NO_FRACTIONS}")
     if upright.mode.startswith("I"):
         samples = np.asarray(upright).clip(0, 0xFFFF) >> 8
         return np.repeat(samples.astype(np.uint8)[..., None], 3, axis=2)
@@ -180,7 +180,7 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
     Raises:
         DataError: If the file is missing or damaged, has several channels or a value that is not a class.
     """
-    with _opened(read_bytes(path) if data is None else data, path, "label") as stored:
+    with _opened(path, io.BytesIO(read_bytes(path) if data is None else data), "label") as stored:
         kind, step = stored.format, _grey_step(stored)
         values = np.asarray(ImageOps.exif_transpose(stored) if _orientation(stored) else stored)
     if values.ndim != 2:
@@ -201,13 +201,9 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
 
 
 def image_header(path: Path) -> Size:
-    """Return the size of an upright image from its header alone.
-
-    Raises:
-        DataError: If the file is missing or not an image.
-    """
-    with _opened(path, path) as image:
-        return _image_size(image, path)
+    """Return the size of an upright image from its header alone; raises ``DataError`` if it is not a usable image."""
+    with _opened(path) as image:
+        return _size_of(image)
 
 
 def label_header(path: Path) -> Size:
@@ -216,10 +212,10 @@ def label_header(path: Path) -> Size:
     Raises:
         DataError: If the file is missing, not an image or has several channels.
     """
-    with _opened(path, path, "label") as label:
+    with _opened(path, kind="label") as label:
         if len(label.getbands()) != 1:
             raise _several_channels(path, len(label.getbands()))
-        return _upright_size(label)
+        return _size_of(label)
 
 
 def size_mismatch(label: object, label_size: Size, image_size: Size) -> DataError:
@@ -231,63 +227,56 @@ def size_mismatch(label: object, label_size: Size, image_size: Size) -> DataErro
 
 
 @contextmanager
-def _opened(content: bytes | Path, path: Path, kind: str = "image") -> Iterator[Image.Image]:
-    """Open a file with Pillow; what Pillow raises meanwhile becomes a ``DataError``."""
+def _opened(path: Path, content: io.BytesIO | None = None, kind: str = "image") -> Iterator[Image.Image]:
+    """Open a file with Pillow; what Pillow raises meanwhile, or cannot read, becomes a ``DataError``."""
     try:
-        if isinstance(content, Path):
-            require_regular(content)
-        with Image.open(content if isinstance(content, Path) else io.BytesIO(content)) as image:
+        if content is None:
+            require_regular(path)
+        with Image.open(content or path) as image:
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
                 raise DataError(f"{path}: {size} are more than {MOST_PIXELS:,}; cut the image into tiles")
+            if kind == "image" and image.mode == "F":
+                raise DataError(f"{path}: {_NO_FRACTIONS}")
+            if kind == "image" and image.mode in _UNSUPPORTED_MODES:
+                raise DataError(f"{path}: images of the kind {image.mode} are not supported; convert the image to RGB")
             yield image
     except PILLOW_ERRORS as error:
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{path}: not a readable {kind} ({reason}); fetch it again or remove it") from error
 
 
-def _image_size(image: Image.Image, path: Path) -> Size:
-    if image.mode == "F":
-        raise DataError(f"{path}: floating-point samples are not supported; convert the image to 8 or 16 bits")
-    if image.mode in _UNSUPPORTED_MODES:
-        raise DataError(f"{path}: images of the kind {image.mode} are not supported; convert the image to RGB")
-    return _upright_size(image)
-
-
-def _upright_size(image: Image.Image) -> Size:
+def _size_of(image: Image.Image) -> Size:
+    """Return the size of an opened image when it is upright."""
     width, height = image.size
     return Size(width, height) if _orientation(image) in _TURNED_BY_A_QUARTER else Size(height, width)
 
 
 def _orientation(image: Image.Image) -> int | None:
     """Return the EXIF orientation that is still to be applied; Pillow applies a TIFF's by itself."""
-    content = image.info.get("exif") or (_late_exif(image) if isinstance(image, PngImageFile) else None)
-    if content is None:
-        return None
+    content = image.info.get("exif")
+    if content is None and isinstance(image, PngImageFile) and image.fp is not None:
+        before = image.fp.tell()
+        content = _late_exif(image.fp)
+        image.fp.seek(before)
     exif = Image.Exif()
     try:
-        exif.load(content)
+        exif.load(content or b"")
         turn: int | None = exif.get(_ORIENTATION_TAG)
     except PILLOW_ERRORS:  # no program turns an image whose EXIF data are damaged
         return None
     return turn
 
 
-def _late_exif(image: PngImageFile) -> bytes | None:
+def _late_exif(png: IO[bytes]) -> bytes | None:
     """Return a PNG's eXIf chunk behind its pixels, for which Pillow would have to decode them."""
-    file = image.fp
-    assert file is not None
-    before = file.tell()
-    file.seek(8)
-    found = None
-    while found is None and len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[:4], "big")
+    png.seek(8)
+    while len(head := png.read(8)) == 8:
+        length = int.from_bytes(head[:4])
         if head[4:] == b"eXIf":
-            found = file.read(length)
-        else:
-            file.seek(length + 4, io.SEEK_CUR)  # with the checksum
-    file.seek(before)
-    return found
+            return png.read(length)
+        png.seek(length + 4, io.SEEK_CUR)  # with the checksum
+    return None
 
 
 def _grey_step(image: Image.Image) -> int | None:

@@ -72,16 +72,12 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
 
     def name(self, index: int) -> str:
         """Return the unique name of an image, see ``Sample``."""
-        ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Read an image as ``(H, W, 3)`` uint8 RGB."""
-        ...
 
     def label(self, index: int) -> NDArray[np.uint8] | None:
         """Read a label as ``(H, W)`` uint8 class indices, 255 = ignored; ``None`` if there is none."""
-        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,14 @@ class FileSource:
         if not self.entries:
             reasons = "".join(f" ({text})" for text in self.warnings)
             raise DataError(f"{where}: no images there; check the folder and the split{reasons}")
-        self._require_unique_names()
+        images = defaultdict(list)
+        for entry in self.entries:
+            images[entry.name].append(entry.image.name)
+        if twice := [f"{name} ({', '.join(files)})" for name, files in images.items() if len(files) > 1]:
+            raise DataError(
+                f"{where}: {len(twice)} names belong to several images: {first_few(twice)}; results are saved by name,"
+                " so keep one file each"
+            )
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -122,30 +129,16 @@ class FileSource:
             if any(entry.label is None for entry in self.entries):
                 raise DataError(f"{self.where}: these images have no labels to score against; predict on them instead")
             sizes.append(self._file_sizes("label", [entry.label.path for entry in self.entries if entry.label]))
-        for entry in _spread(self.entries, _HEADERS_CHECKED):
+        for entry in self.entries[:: len(self.entries) // _HEADERS_CHECKED + 1]:
             image_size = image_header(entry.image)
             if labels and entry.label and (label_size := label_header(entry.label.path)) != image_size:
                 raise size_mismatch(entry.label.path, label_size, image_size)
-        by_image = zip(*sizes, strict=True)
-        return [ListedImage(entry.name, files) for entry, files in zip(self.entries, by_image, strict=True)]
-
-    def _require_unique_names(self) -> None:
-        images = defaultdict(list)
-        for entry in self.entries:
-            images[entry.name].append(entry.image)
-        twice = [f"{name} ({', '.join(path.name for path in paths)})" for name, paths in images.items() if paths[1:]]
-        if twice:
-            raise DataError(
-                f"{self.where}: {len(twice)} names belong to several images: {first_few(twice)}; results are"
-                " saved by name, so keep one file each"
-            )
+        return [ListedImage(entry.name, tuple(files)) for entry, *files in zip(self.entries, *sizes, strict=True)]
 
     def _file_sizes(self, kind: str, paths: Sequence[Path]) -> list[int]:
         sizes = [_size_of(path) for path in paths]
-        missing = [path for path, size in zip(paths, sizes, strict=True) if size is None]
-        empty = [path for path, size in zip(paths, sizes, strict=True) if size == 0]
-        for problem, found in (("missing", missing), ("empty", empty)):
-            if found:
+        for problem, size in (("missing", None), ("empty", 0)):
+            if found := [path for path, own in zip(paths, sizes, strict=True) if own == size]:
                 raise DataError(
                     f"{self.where}: {len(found)} of {len(paths)} {kind} files are {problem}:"
                     f" {first_few(found)}; complete the data set or leave these images out"
@@ -160,20 +153,20 @@ def _size_of(path: Path) -> int | None:
         return None
 
 
-def find_root(root: Path, inside: Iterable[str], marker: str, layout: str) -> Path:
-    """Return the folder that holds ``marker``: ``root`` itself or one below it.
+def find_root(root: Path, marker: str, layout: str, below: Iterable[str] = ()) -> Path:
+    """Return the folder of the data set: ``root`` itself or one of those ``below`` it.
 
     Args:
         root: The folder the user gave.
-        inside: Folders below it that archives of the data set unpack to.
-        marker: A folder that every copy of the data set has.
-        layout: What is expected below the root, for the message.
+        marker: Pattern of a folder that every copy of the data set has.
+        layout: What is expected in the folder, for the message.
+        below: Folders that archives of the data set unpack to.
 
     Raises:
         DataError: If no folder holds it.
     """
-    for folder in (root, *(root / name for name in inside)):
-        if (folder / marker).is_dir():
+    for folder in (root, *(root / name for name in below)):
+        if any(path.is_dir() for path in folder.glob(marker)):
             return folder
     problem = f"no folder {marker} in it" if root.is_dir() else "no such folder"
     raise DataError(f"{root}: {problem}; set the data set's root to the folder with {layout}")
@@ -187,8 +180,8 @@ def require_split(split: str, existing: Iterable[str], where: Path) -> None:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders directly in ``folder``, sorted; none if it does not exist."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """Return the names of the folders directly in ``folder``."""
+    return [path.name for path in folder.iterdir() if path.is_dir()]
 
 
 def files_below(folder: Path) -> dict[str, Path]:
@@ -202,11 +195,10 @@ def files_below(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path")
-    found = {}
-    seen = {_identity(folder)}
+    found, seen = {}, {folder.resolve()}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        below = {name: _identity(Path(parent, name)) for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, identity in below.items() if identity not in seen]
+        below = {name: Path(parent, name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in below.items() if real not in seen]
         seen.update(below.values())  # a link back up would list the same images without end
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         found.update({path.relative_to(folder).as_posix(): path for path in paths})
@@ -215,40 +207,16 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
     """Return the image files of `files_below` whose names end with ``ending``, such as ``_leftImg8bit.png``."""
-    return {name: path for name, path in files_below(folder).items() if _is_image(path) and name.endswith(ending)}
+    return {name: path for name, path in _find_images(folder)[0].items() if name.endswith(ending)}
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def pair_folders(images: Path, labels: Path | None, table: NDArray[np.int16]) -> FileSource:
-    """List all images below a folder; labels have the same relative name below another, and are PNG if possible.
-
-    Raises:
-        DataError: If a folder is missing, there are no images or two share a name.
-    """
-    found, warnings = _split_files(images)
-    if labels is None:
-        return FileSource(images, (Entry(readable_name(name), path) for name, path in found), warnings)
-    if not labels.is_dir():
-        raise DataError(f"{labels}: no such folder; labels are expected there, named like their images, as PNG")
-    # Of files that share a name the PNG file comes last, which makes it the label.
-    candidates = sorted(images_below(labels).items(), key=lambda item: item[1].suffix.lower() == ".png")
-    by_name = {_without_suffix(name): path for name, path in candidates}
-    entries = []
-    for name, path in found:
-        label = by_name.pop(_without_suffix(name), labels / f"{_without_suffix(name)}.png")
-        entries.append(Entry(readable_name(name), path, Label(label, table)))
-    if by_name:
-        unused = first_few(map(readable_name, (path.name for path in by_name.values())))
-        warnings.append(f"{labels}: {len(by_name)} labels have no image and are not used: {unused}")
-    return FileSource(images, entries, warnings)
+def _find_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the images below a folder, and a warning of those that cannot be read."""
+    files = files_below(folder)
+    others = [readable(path.name) for path in files.values() if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES]
+    problem = f"{folder}: {len(others)} images have formats that are not read: {first_few(others)}; convert them to PNG"
+    found = {name: path for name, path in files.items() if path.suffix.lower() in IMAGE_SUFFIXES}
+    return found, [problem] if others else []
 
 
 def list_folder(path: Path) -> FileSource:
@@ -258,34 +226,37 @@ def list_folder(path: Path) -> FileSource:
         DataError: If the folder is missing, holds no images or two share a name.
     """
     if path.exists() and not path.is_dir():
-        return FileSource(path, [Entry(readable_name(path.name), path)])
-    found, warnings = _split_files(path)
-    return FileSource(path, (Entry(readable_name(name), image) for name, image in found), warnings)
+        return FileSource(path, [Entry(readable(path.stem), path)])
+    found, warnings = _find_images(path)
+    return FileSource(path, (Entry(readable(_without_suffix(name)), image) for name, image in found.items()), warnings)
 
 
-def _split_files(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
-    """Return the images below a folder, and a warning of those that cannot be read."""
-    files = files_below(folder)
-    others = [readable_name(path.name, True) for path in files.values() if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES]
-    problem = f"{folder}: {len(others)} images have formats that are not read: {first_few(others)}; convert them to PNG"
-    return [(name, path) for name, path in files.items() if _is_image(path)], [problem] if others else []
+def pair_folders(images: Path, labels: Path, table: NDArray[np.int16]) -> FileSource:
+    """List all images below a folder; labels have the same relative name below another, and are PNG if possible.
 
-
-def readable_name(relative: str, suffix: bool = False) -> str:
-    r"""Return a file's name as text: bytes that are not UTF-8 become escapes such as ``\xdf``.
-
-    Args:
-        relative: Path below a folder, ``/``-separated.
-        suffix: Whether its last suffix is kept.
+    Raises:
+        DataError: If a folder is missing, there are no images or two share a name.
     """
-    return os.fsencode(relative if suffix else _without_suffix(relative)).decode(errors="backslashreplace")
+    found, warnings = _find_images(images)
+    if not labels.is_dir():
+        raise DataError(f"{labels}: no such folder; labels are expected there, named like their images, as PNG")
+    # Of files that share a name the PNG file comes last, which makes it the label.
+    candidates = sorted(images_below(labels).items(), key=lambda item: item[1].suffix.lower() == ".png")
+    by_name = {_without_suffix(name): path for name, path in candidates}
+    entries = []
+    for name, path in ((_without_suffix(relative), path) for relative, path in found.items()):
+        label = by_name.pop(name, labels / f"{name}.png")
+        entries.append(Entry(readable(name), path, Label(label, table)))
+    if by_name:
+        unused = first_few(readable(path.stem) for path in by_name.values())
+        warnings.append(f"{labels}: {len(by_name)} labels have no image and are not used: {unused}")
+    return FileSource(images, entries, warnings)
+
+
+def readable(name: str) -> str:
+    r"""Return a file's name as text: bytes that are not UTF-8 become escapes such as ``\xdf``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _without_suffix(relative: str) -> str:
     return str(Path(relative).with_suffix(""))
-
-
-def _spread(entries: Sequence[Entry], most: int) -> Iterator[Entry]:
-    """Yield at most ``most`` entries, evenly over the list, both ends included."""
-    count = min(len(entries), most)
-    return (entries[at] for at in np.linspace(0, len(entries) - 1, count).round().astype(int))
