@@ -1,7 +1,16 @@
 """Errors that a user can fix, and how the command line shows them: one line that names the file, key or value."""
 
+import difflib
 import errno
+import functools
+import inspect
+import numbers
 import sys
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 _FILE_SYSTEM = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
@@ -12,6 +21,10 @@ _HALF_MESSAGE = 1000  # characters kept of the beginning and the end of an error
 
 class ExpediteError(Exception):
     """Base of all errors that the command line shows without a traceback."""
+
+
+class ArgumentError(ExpediteError, TypeError):
+    """A function has no argument of that name, or a value is not a number where one is needed."""
 
 
 class CheckpointError(ExpediteError):
@@ -44,6 +57,34 @@ class NumericalError(ExpediteError):
 
 class DeviceMemoryError(ExpediteError):
     """A device's memory does not suffice."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return `` (did you mean ...?)`` for the name that is most like the given one, an empty text if none is."""
+    by_lower = {known.lower(): known for known in names}
+    longer = [known for known in by_lower if name and known.startswith(name.lower())]
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6) or longer
+    return f" (did you mean {by_lower[found[0]]}?)" if found else ""
+
+
+def checks_arguments(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Decorate a function so that unknown names and values that are no numbers raise `ArgumentError`."""
+    kinds = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
+    label = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: P.args, **named: P.kwargs) -> Result:
+        for name, value in {**dict(zip(kinds, args, strict=False)), **named}.items():
+            if name not in kinds:
+                known = ", ".join(known for known in kinds if known != "self")
+                raise ArgumentError(f"{label} has no argument {name!r}{nearest(name, kinds)}; it has {known}")
+            if kinds[name] is int and not isinstance(value, numbers.Integral):
+                raise ArgumentError(f"{label}: {name}={value!r} must be an integer")
+            if kinds[name] is float and not isinstance(value, numbers.Real):
+                raise ArgumentError(f"{label}: {name}={value!r} must be a number")
+        return function(*args, **named)
+
+    return call
 
 
 def message_for(error: BaseException) -> str | None:

@@ -41,8 +41,8 @@ class Protocol:
 def require_positive(**numbers: int | None) -> None:
     """Raise `ConfigError`, naming it, for a number that is given and not in 1 to `MAX_SIZE`."""
     for name, number in numbers.items():
-        if number is not None and not 1 <= number <= MAX_SIZE:
-            raise ConfigError(f"{name} is {number}: it must be 1 or more, at most {MAX_SIZE:,}")
+        if number is not None and not (hasattr(number, "__index__") and 1 <= number <= MAX_SIZE):
+            raise ConfigError(f"{name} is {number!r}: it must be 1 or more, at most {MAX_SIZE:,}")
 
 
 def choose_windows(

@@ -4,9 +4,12 @@ import shutil
 
 import pytest
 import yaml
-from data_files import class_map, save
+from data_files import class_map, picture, save
 from reference import DATA
 from small_run import SIZES
+
+from lightning_expedite import ACT, EViT, TokenClustering, ToMe, load, segment
+from lightning_expedite.errors import ExpediteError
 
 pytestmark = pytest.mark.promise("bad-configs")
 
@@ -159,7 +162,7 @@ def test_damaged_data(fails, data, config):
     for workers in (0, 1):
         save(data / "labels/part1/3.png", class_map(*SIZES[3], classes=7))
         message = fails("test", "--config", config, "--data.num_workers", workers, "--output", f"out{workers}")
-        assert "labels/part1/3.png: label values 5, 6 are no class" in message
+        assert "labels/part1/3.png: label values 5, 6 are not classes" in message
 
 
 def test_predict_on_a_folder_without_images(fails, config, tmp_path):
@@ -171,3 +174,27 @@ def test_predict_on_a_folder_without_images(fails, config, tmp_path):
 def test_prepare_without_a_known_data_set(fails):
     assert "the following arguments are required: root, data_set" in fails("prepare")
     assert "data_set is coco: expected one of pascal_context" in fails("prepare", "coco", "--root", "x")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: load("demo", reducr=None),
+            r"load has no argument 'reducr' \(did you mean reducer\?\); it has name_or",
+        ),
+        (lambda: ToMe(ratoi=0.3), r"ToMe has no argument 'ratoi' \(did you mean ratio\?\)"),
+        (lambda: ToMe("x"), "ToMe: ratio='x' must be a number"),
+        (lambda: ACT(2.5), "ACT: query_hashes=2.5 must be an integer"),
+        (lambda: EViT(4, 0.5), "locations=4 must be a list of layers"),
+        (lambda: load("demo", EViT([1.5], 0.5)), "location 1.5 is not a layer of this model: its layers are 1 to 12"),
+        (lambda: TokenClustering(1, 3.5), "clusters=3.5 must be one or two integers"),
+        (lambda: segment("demo", "scene.png"), "model is 'demo'; load it first"),
+        (lambda: segment(load("demo"), "scene.png", stride="x"), "stride is 'x': it must be 1 or more"),
+    ],
+)
+def test_a_mistake_in_an_argument_names_it_and_what_is_expected(call, message, tmp_path, monkeypatch):
+    save(tmp_path / "scene.png", picture(33, 71))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExpediteError, match=message):
+        call()

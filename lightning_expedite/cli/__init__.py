@@ -1,12 +1,11 @@
 """The command line: finds the command and leaves the rest to its module."""
 
-import difflib
 import importlib
 import io
 import sys
 from collections.abc import Sequence
 
-from ..errors import fail, message_for
+from ..errors import fail, message_for, nearest
 from ..version import __version__
 
 INTERRUPTED = 130  # what shells return after Ctrl-C
@@ -46,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in SUBCOMMANDS:
-        guesses = difflib.get_close_matches(words[0].lower(), SUBCOMMANDS, n=1)
-        hint = f" (did you mean {guesses[0]}?)" if guesses else ""
+        hint = nearest(words[0], SUBCOMMANDS)
         return fail(f"{words[0]!r} is not a command{hint}; the commands are {', '.join(SUBCOMMANDS)}")
     try:
         # Only here: torch and Lightning take seconds to import, and --help needs neither.

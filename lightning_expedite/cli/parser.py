@@ -1,15 +1,14 @@
 """Option parsers whose errors fit on one line: the option, its value, what is expected and the nearest right name."""
 
-import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Self
 
 import jsonargparse
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 
 PROGRAM = "lightning-expedite"
 _PACKAGE = "lightning_expedite"
@@ -49,14 +48,6 @@ class Parser(ShortErrors, jsonargparse.ArgumentParser):
         if "overwrite" in inspect.signature(function).parameters:
             parser.add_argument("--overwrite", action="store_true", help="replace existing files")
         return parser
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `` (did you mean ...?)`` for the name that is most like the given one, an empty text if none is."""
-    by_lower = {known.lower(): known for known in names}
-    longer = [known for known in by_lower if name and known.startswith(name.lower())]
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6) or longer
-    return f" (did you mean {by_lower[found[0]]}?)" if found else ""
 
 
 def explain(parser: Any, message: str) -> str:

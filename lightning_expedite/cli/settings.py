@@ -17,12 +17,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from .. import reducers  # noqa: F401 (imported so that its classes can be named)
 from ..data import import_data_sets
 from ..data.base import SegmentationDataModule
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..evaluation import SegmenterModule
 from ..evaluation.progress import ImageProgress
 from ..files import POINT_FILE, read_yaml
 from . import SUBCOMMANDS
-from .parser import PROGRAM, ShortErrors, nearest
+from .parser import PROGRAM, ShortErrors
 from .values import check_values
 
 import_data_sets()  # so that their classes can be named

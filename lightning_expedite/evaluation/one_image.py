@@ -211,6 +211,8 @@ def segment(
         ConfigError: A setting is out of its range, or there are not as many names or colours as classes.
         NumericalError: The model's logits are NaN or infinite.
     """
+    if not isinstance(model, Segmenter):
+        raise ConfigError(f"model is {model!r:.60}; load it first: lightning_expedite.load(...)")
     table = class_table(model.data_set, model.num_classes)
     names = tuple(classes) if classes is not None else model.classes or table.names
     colours = palette or table.palette

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..errors import checks_arguments
 from ..protocol import Protocol
 from ..reducers.base import Reducer
 from .base import warn_pack_weights
@@ -15,6 +16,7 @@ from .segmenter.architecture import ConventionName
 from .segmenter.model import Segmenter
 
 
+@checks_arguments
 def load(
     name_or_path: str | Path,
     reducer: Reducer | None = None,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ReducerError
+from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import (
     EncoderShape,
@@ -45,6 +45,7 @@ class ACT(Reducer):
 
     shapes_depend_on_content = True
 
+    @checks_arguments
     def __init__(self, query_hashes: int, seed: int = 0) -> None:
         if not 1 <= query_hashes <= 64 // BITS:
             raise ReducerError(f"query_hashes={query_hashes} must lie between 1 and {64 // BITS}")

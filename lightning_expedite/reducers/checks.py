@@ -1,6 +1,7 @@
 """Checks of reducers' settings, with messages that name the setting."""
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 from ..errors import ReducerError
@@ -17,13 +18,13 @@ def check_positive(name: str, value: Number) -> Number:
 
 def check_location(location: int, depth: int) -> None:
     """Raise `ReducerError` unless ``location`` is a layer of an encoder with ``depth`` layers."""
-    if not 1 <= location <= depth:
-        raise ReducerError(f"location {location} is not a layer of this model: its layers are 1 to {depth}")
+    if location not in range(1, depth + 1):
+        raise ReducerError(f"location {location!r} is not a layer of this model: its layers are 1 to {depth}")
 
 
 def grid_of(name: str, value: tuple[int, int] | int) -> tuple[int, int]:
     """Return ``(rows, columns)`` of one number or a pair; raises `ReducerError` for anything else."""
-    grid = (value, value) if isinstance(value, int) else tuple(value)
+    grid = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(grid) != 2 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ReducerError(f"{name}={value} must be one or two integers of at least 1")
     return grid[0], grid[1]

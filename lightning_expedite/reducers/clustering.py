@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ReducerError
+from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
@@ -48,6 +48,7 @@ class TokenClustering(Reducer):
         ReducerError: A setting is out of its range.
     """
 
+    @checks_arguments
     def __init__(
         self,
         location: int,

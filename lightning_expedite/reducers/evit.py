@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import ReducerError
+from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import (
     EncoderShape,
@@ -46,6 +46,7 @@ class EViT(Reducer):
         ReducerError: A setting is out of its range.
     """
 
+    @checks_arguments
     def __init__(
         self,
         locations: Sequence[int],
@@ -54,6 +55,8 @@ class EViT(Reducer):
         neighbours: int = 1,
         reconstruction_temperature: float = 0.005,
     ) -> None:
+        if isinstance(locations, (int, float, str)):
+            raise ReducerError(f"locations={locations!r} must be a list of layers, such as [4, 7, 10]")
         self.locations = tuple(sorted(locations))
         if not self.locations or len(set(self.locations)) < len(self.locations):
             raise ReducerError(f"locations={list(locations)} must name at least one layer, each once")

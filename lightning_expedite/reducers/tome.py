@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ReducerError
+from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout, Tokens, attend, attention_residual, mlp_residual
 from .distances import matmul_fp32, squared_norms, to_matmul_dtype
@@ -29,6 +29,7 @@ class ToMe(Reducer):
         ReducerError: ``ratio`` is out of its range.
     """
 
+    @checks_arguments
     def __init__(self, ratio: float) -> None:
         if not 0 <= ratio <= 1:
             raise ReducerError(f"ratio={ratio} must lie between 0 and 1")
