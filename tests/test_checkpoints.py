@@ -21,36 +21,22 @@ from lightning_expedite.reducers import ToMe
 # --- Layouts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "layout", "convention", "decoder", "classes", "image_size", "heads"),
-    [
-        ("official_mask", "official", "official", "mask_transformer", 5, (128, 128), (1, 1)),
-        ("official_linear", "official", "official", "linear", 5, (128, 128), (1, 1)),
-        ("official_distilled", "official", "official", "mask_transformer", 5, (128, 128), (1, 1)),
-        ("mmseg_linear", "mmsegmentation zoo, linear head", "mmseg", "linear", 6, (128, 128), (1, 1)),
-        pytest.param(
-            "mmseg_mask",
-            "mmsegmentation zoo, mask head",
-            "mmseg",
-            "mask_transformer",
-            6,
-            (128, 128),
-            (2, 2),
-            marks=needs_shared,
-        ),
-        pytest.param(
-            "seed_mask",
-            "preprocessed for the reference implementation",
-            "mmseg",
-            "mask_transformer",
-            7,
-            (160, 160),
-            (3, 3),
-            marks=needs_shared,
-        ),
-    ],
+LAYOUTS = (
+    ("official_mask", "official", "mask_transformer", 5, (128, 128), (1, 1)),
+    ("official_linear", "official", "linear", 5, (128, 128), (1, 1)),
+    ("official_distilled", "official", "mask_transformer", 5, (128, 128), (1, 1)),
+    ("mmseg_linear", "mmsegmentation zoo, linear head", "linear", 6, (128, 128), (1, 1)),
+    ("mmseg_mask", "mmsegmentation zoo, mask head", "mask_transformer", 6, (128, 128), (2, 2)),
+    ("seed_mask", "preprocessed for the reference implementation", "mask_transformer", 7, (160, 160), (3, 3)),
 )
-def test_layouts_are_told_apart_by_their_keys(name, layout, convention, decoder, classes, image_size, heads):
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "decoder", "classes", "image_size", "heads"),
+    [*LAYOUTS[:4], *(pytest.param(*row, marks=needs_shared) for row in LAYOUTS[4:])],
+)
+def test_layouts_are_told_apart_by_their_keys(name, layout, decoder, classes, image_size, heads):
+    convention = "official" if layout == "official" else "mmseg"
     checkpoint = read_checkpoint(folder_with_weights(name))
     assert checkpoint.layout == layout
     assert checkpoint.convention == convention
@@ -139,13 +125,8 @@ def test_a_file_its_folder_and_a_bare_state_dict_are_all_read(tmp_path, model_fo
     state = load(model_folder).state_dict()
     torch.save(stored_state(), model_folder / "bare.pth")
     save_file(stored_state(), model_folder / "bare.safetensors")
-    for path in (
-        str(model_folder),
-        model_folder / "checkpoint.pth",
-        model_folder / "bare.pth",
-        model_folder / "bare.safetensors",
-    ):
-        loaded = load(path)
+    for name in ("", "checkpoint.pth", "bare.pth", "bare.safetensors"):
+        loaded = load(str(model_folder / name))
         assert not loaded.training
         for key, value in loaded.state_dict().items():
             assert torch.equal(value, state[key])

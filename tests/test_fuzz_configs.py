@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from fuzzing import NOTHING, PLACES, examples
+from fuzzing import BOMB, NOTHING, PLACES, UNREADABLE_YAML, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,29 +194,11 @@ def test_settings_that_contradict_each_other_or_the_model(refuses, data, config,
     refuses(text.replace("IMAGES", str(data / "images")).replace("CONFIG", str(config)))
 
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 10)
-)
 TEXTS = {
+    **UNREADABLE_YAML,
     "a list": "- model",
     "a word": "model",
     "a number": "3",
-    "a key twice": "model: {window: 64}\nmodel: {window: 32}",
-    "a key twice below": "model: {window: 64, window: 32}",
-    "an alias to itself": "model: &a {reducer: *a}",
-    "aliases without end": BOMB,
-    "levels without end": "[" * 800,
-    "an unclosed list": "model: [1",
-    "two colons": "a: b: c",
-    "a tab": "model:\n\twindow: 64",
-    "a zero byte": "model:\0",
-    "two documents": "model: {}\n---\nmodel: {}",
-    "code": "model: !!python/object/apply:os.system ['true']",
-    "an unknown tag": "model: !window 64",
-    "an impossible date": "model: {window: 2001-99-99}",
-    "an unknown alias": "model: *a",
-    "JSON cut short": '{"model": {"window": 64',
-    "HTML": "<html>\n<body>: [404</body>",
     "a base that is missing": "base: [missing.yaml]",
     "a base that is text": "base: other.yaml",
     "a base that is itself": "base: [more.yaml]",
@@ -226,9 +208,7 @@ TEXTS = {
     "a base that is a device": "base: [/dev/zero]",
     "a base with a zero byte": 'base: ["a\\0b"]',
     "a base of a name too long": f"base: [{'a' * 5000}]",
-    "a text too long": "# " + "a" * (2 << 20),
     "escapes of a terminal": 'model: "\\e[31m"',
-    "a merge of nothing": "model:\n  <<: 3",
     "keys that are no text": "3: 4",
     "a key that is a list": "? [a]\n: 3",
     "an empty key": "'': 3",
