@@ -1,4 +1,4 @@
-"""The profilers of a whole test run, and PyTorch's own, from the command line."""
+"""The profilers of a full test run, and PyTorch's own, from the command line."""
 
 import csv
 import json

@@ -312,7 +312,7 @@ def test_predict_goes_on_and_makes_pictures_that_are_missing(run, fails, stop, c
     assert run(*words, "--output", "whole")[0] == 0
     stop(3)
     assert run(*words, "--output", "out")[0] == 1
-    assert "3 finished images of an interrupted run; give --resume true" in fails(*words, "--output", "out")
+    assert "3 finished images of an interrupted run; use --resume true" in fails(*words, "--output", "out")
     done = [each["name"] for each in finished("out", "predict")]
     Path(f"out/overlays/{done[1]}.png").unlink()
     labelled = stop(None)
