@@ -1,7 +1,6 @@
 """Text from files, escaped for where it is written; and numbers as they are shown."""
 
 import unicodedata
-from collections.abc import Iterable
 
 from rich.text import Text
 
@@ -69,11 +68,6 @@ def csv_cell(value: object) -> object:
         return value
     text = plain(value, _ANY)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def markdown_row(cells: Iterable[str]) -> str:
-    """Return a row of a table from cells that are Markdown already."""
-    return f"| {' | '.join(cells)} |"
 
 
 def digits(value: float | None) -> str:

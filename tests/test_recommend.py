@@ -229,7 +229,7 @@ def test_reservations_are_named(sweep, recommend):
     )
     write_test(sweep / "points/none/test", counts_of(0.9), None, complete=False, images_total=90)
     content, out = recommend(sweep, "--max_loss", 100)
-    assert "Scores were computed at several precisions: 32-true, bf16-true." in content["warnings"]
+    assert "Scores differ in precision: 32-true, bf16-true." in content["warnings"]
     assert "warning: Scores of only some of the data set's images: baseline." in out
 
 

@@ -13,7 +13,7 @@ from recommend_files import counts_of, tome, write_test
 from results_files import CLASSES, CLUSTERING, benchmark, row, scores, sweep, write
 
 from lightning_expedite.analysis.report import make_report, report_files
-from lightning_expedite.analysis.results import published_tables, read_failures, read_results
+from lightning_expedite.analysis.results import published_tables, read_results
 from lightning_expedite.errors import DataError
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +22,8 @@ TOME = ("ToMe", {"ratio": 0.5})
 ODD = (None, True, -1, 0, 1e400, float("nan"), "", "text", [], [[]], {}, {"a": 1}, 10**400, "\ud800", [None] * 3)
 
 
-def error_of(folder, monkeypatch):
+def error_of(folder):
     """The message of the one kind of error that damaged results may end in; ``None`` where there was none."""
-    monkeypatch.setattr("lightning_expedite.analysis.report.front_picture", lambda view, axis: {})  # takes a second
     try:
         report_files(make_report([folder]))
     except DataError as error:
@@ -58,13 +57,13 @@ def changed(content, path, value):
 @pytest.mark.parametrize("kind", ["results.json", "benchmark.json"])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_damaged_result_ends_in_one_error_that_names_the_file_or_in_a_report(tmp_path, monkeypatch, kind, data):
+def test_a_damaged_result_ends_in_one_error_that_names_the_file_or_in_a_report(tmp_path, kind, data):
     content = scores(CLUSTERING, 1.0) if kind == "results.json" else benchmark(row(CLUSTERING, 1.5, 1.2))
     path = data.draw(st.sampled_from(list(places(content))))
     value = data.draw(st.sampled_from([*ODD, *([...] if path else [])]))
     write(tmp_path / "none/results.json", scores())
     file = write(tmp_path / "some" / kind, changed(content, path, value))
-    message = error_of(tmp_path, monkeypatch)
+    message = error_of(tmp_path)
     assert message is None or str(file) in message
     assert message is None or len(message.splitlines()) == 1
 
@@ -264,7 +263,10 @@ def test_what_failed_is_read_from_sweeps_and_benchmarks(tmp_path):
     sweep(tmp_path, 3)
     write(tmp_path / "points/evit_9/failed.json", {"step": "test", "error": "memory ran out"})
     write(tmp_path / "more/benchmark.json", benchmark(failed=[{"config": "ade_none", "error": "no weights"}]))
-    assert read_failures([tmp_path]) == [("ade_none", "no weights"), ("evit_9", "test: memory ran out")]
+    assert read_results([tmp_path]).attrs["failures"] == [
+        ("ade_none", "no weights"),
+        ("evit_9", "test: memory ran out"),
+    ]
 
 
 @pytest.mark.parametrize("content", [[], {"kind": "sweep"}, {}, "text", None])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,8 @@ def mean_iou(intersection: Counts | Floats, union: Counts | Floats) -> Floats:
     """Compute mIoU in percent from counts summed over images, as `evaluation.metrics.scores_of` does.
 
     Args:
-        intersection: ``(..., K)``, integers.
-        union: ``(..., K)``, integers.
+        intersection: ``(..., K)``, whole numbers.
+        union: ``(..., K)``, whole numbers.
 
     Returns:
         ``(...)``: the mean over the classes whose union is not 0; NaN if there is none.
@@ -100,37 +101,25 @@ def read_counts(evaluation: Evaluation) -> ImageCounts:
     return ImageCounts(images, counts[0], counts[1], counts[2], tuple(row.digest for row in rows))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """mIoU and IoU per class of a run minus those of its baseline, in points, or the ``reason`` why there are none.
-
-    ``images`` is the number of images that both have, if one of them has others too: only these are compared then.
-    """
-
-    reason: str | None = None
-    images: int | None = None
-    difference: float | None = None
-    classes: tuple[float | None, ...] = ()
-
-
-def compare_with_baseline(run: Evaluation, baseline: Evaluation) -> Comparison:
-    """Compare a run with its baseline, on the images that both have."""
+def compare_with_baseline(run: Evaluation, baseline: Evaluation) -> dict[str, Any]:
+    """Return what the results table has of a run's difference from its baseline, on the images that both have."""
     reason = obstacle(run, baseline)
     if reason is not None:
-        return Comparison(reason)
+        return {"obstacle": reason}
+    images = None
     if (run.images, run.label) == (baseline.images, baseline.label):
-        pairs = zip(run.per_class, baseline.per_class, strict=True)
-        classes = tuple(_difference(tested.IoU, reference.IoU) for tested, reference in pairs)
-        return Comparison(difference=_difference(run.mIoU, baseline.mIoU), classes=classes)
-    try:
-        pair = common_counts(run, baseline)
-    except DataError as error:
-        return Comparison(f"it has other images or labels than the baseline, and {error}")
-    if isinstance(pair, str):
-        return Comparison(pair)
-    tested, reference = pair
-    classes = tuple(None if np.isnan(value) else float(value) for value in tested.iou - reference.iou)
-    return Comparison(images=len(tested.images), difference=tested.miou - reference.miou, classes=classes)
+        scores = [np.array([one.mIoU, *(score.IoU for score in one.per_class)], float) for one in (run, baseline)]
+    else:
+        try:
+            pair = common_counts(run, baseline)
+        except DataError as error:
+            return {"obstacle": f"it has other images or labels than the baseline, and {error}"}
+        if isinstance(pair, str):
+            return {"obstacle": pair}
+        images = len(pair[0].images)
+        scores = [np.array([counts.miou, *counts.iou]) for counts in pair]
+    difference, *classes = (scores[0] - scores[1]).tolist()
+    return {"mIoU_difference": difference, "class_differences": classes, "compared_images": images}
 
 
 def obstacle(run: Evaluation, baseline: Evaluation) -> str | None:
@@ -143,8 +132,7 @@ def obstacle(run: Evaluation, baseline: Evaluation) -> str | None:
     alike = (run.data_files is None) == (baseline.data_files is None) and run.images == baseline.images
     if alike and len({run.data_hash, baseline.data_hash} - {None}) > 1:
         return "images or labels changed between the runs"
-    classes = [[one.name for one in evaluation.per_class] for evaluation in (run, baseline)]
-    return None if classes[0] == classes[1] else "its classes are not those of the baseline"
+    return None if run.classes == baseline.classes else "its classes are not those of the baseline"
 
 
 def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, ImageCounts] | str:
@@ -159,40 +147,21 @@ def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, I
         return "it has no image in common with the baseline"
     if counts.label.shape[1] != others.label.shape[1]:
         return "its classes are not those of the baseline"
-    tested, reference = counts.select(names), others.select(names)
-    wrong = (tested.label != reference.label).any(axis=1)
-    wrong |= np.array([one[2:] != other[2:] for one, other in zip(tested.images, reference.images, strict=True)])
-    wrong |= np.array(
-        [None not in pair and pair[0] != pair[1] for pair in zip(tested.digests, reference.digests, strict=True)]
-    )
+    mine, its = counts.select(names), others.select(names)
+    wrong = (mine.label != its.label).any(axis=1)
+    wrong |= np.array([one[2:] != other[2:] for one, other in zip(mine.images, its.images, strict=True)])
+    wrong |= np.array([None not in pair and pair[0] != pair[1] for pair in zip(mine.digests, its.digests, strict=True)])
     if wrong.any():
         changed = f"{wrong.sum()} of {len(names)}, such as {names[wrong.argmax()]}"
         return f"images or labels changed between the runs ({changed})"
-    return tested, reference
-
-
-def protocol_difference(run: Evaluation, baseline: Evaluation) -> str | None:
-    """Return the first setting of the evaluation in which two runs differ, with both values."""
-    tested, reference = run.protocol, baseline.protocol
-    differing = (name for name in {**reference, **tested} if tested.get(name) != reference.get(name))
-    return next(
-        (f"tested with {name} {tested.get(name)}, the baseline with {reference.get(name)}" for name in differing), None
-    )
+    return mine, its
 
 
 def best_baseline(run: Evaluation, baselines: Sequence[Evaluation]) -> Evaluation | None:
     """Return the baseline that is most like a run: comparable, then of the same protocol, images and precision."""
 
-    def likeness(baseline: Evaluation) -> tuple[bool, bool, bool, bool]:
-        return (
-            obstacle(run, baseline) is None,
-            run.protocol == baseline.protocol,
-            run.images == baseline.images,
-            run.precision == baseline.precision,
-        )
+    def likeness(baseline: Evaluation) -> tuple[bool, ...]:
+        alike = (getattr(run, name) == getattr(baseline, name) for name in ("protocol", "images", "precision"))
+        return obstacle(run, baseline) is None, *alike
 
     return max(baselines, key=likeness, default=None)
-
-
-def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other

@@ -7,8 +7,7 @@ import pandas as pd
 
 from ..text import digits, signed
 
-MAX_LOSSES = (0.5, 1.0, 2.0)
-"""Losses of mIoU, in points, for which a report names the fastest setting."""
+MAX_LOSSES = (0.5, 1.0, 2.0)  # points of mIoU for which a report names the fastest setting
 
 
 class Axis(NamedTuple):

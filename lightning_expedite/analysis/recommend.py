@@ -5,28 +5,25 @@ import inspect
 import json
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import pandas as pd
 import yaml
 
 from ..errors import ConfigError, DataError, ExpediteError
 from ..files import POINT_FILE
 from ..version import __version__
-from .bootstrap import RESAMPLES, SEED, Losses, bootstrap_losses
-from .cautions import cautions
-from .comparison import ImageCounts, common_counts, obstacle, protocol_difference, read_counts
-from .results import point_of, read_failures, read_results, setting_key
+from .bootstrap import RESAMPLES, SEED, bootstrap_losses
+from .cautions import differences
+from .comparison import ImageCounts, common_counts, obstacle, read_counts
+from .results import point_of, read_results
 from .schema import ClassSpec, Evaluation
 
-BASELINE = "none"
-"""Name of the baseline among a sweep's points."""
-Cost = Literal["latency", "throughput", "gflops", "memory"]
-COSTS: tuple[Cost, ...] = get_args(Cost)
 _FEW_IMAGES, _FEW_PAIRS = 100, 10
+LIMITS = ("max_loss", "min_throughput", "max_latency", "max_memory")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,17 @@ class Goal:
     min_throughput: float | None = None
     max_latency: float | None = None
     max_memory: float | None = None
-    by: Cost = "latency"
+    by: Literal["latency", "throughput", "gflops", "memory"] = "latency"
     by_estimate: bool = False
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if self.limits == ():
+        if not self.limits:
             raise ConfigError(
-                "recommend needs a goal: set --max_loss, --min_throughput, --max_latency or --max_memory, or several"
+                "recommend needs a goal: give --max_loss, --min_throughput, --max_latency or --max_memory, or several"
             )
-        for name in self.limits:
-            value = getattr(self, name)
+        for name, value in self.limits.items():
             least = "0 or more" if name == "max_loss" else "above 0"
             if not math.isfinite(value) or value < 0 or (value == 0 and name != "max_loss"):
                 raise ConfigError(f"--{name} is {value}: it must be {least}")
@@ -71,108 +67,53 @@ class Goal:
             raise ConfigError(f"--confidence is {self.confidence}: it must be from 0.5 to below 1, such as 0.95")
 
     @property
-    def limits(self) -> tuple[str, ...]:
-        """Names of the limits that are set."""
-        names = ("max_loss", "min_throughput", "max_latency", "max_memory")
-        return tuple(name for name in names if getattr(self, name) is not None)
-
-    @property
-    def speed_limits(self) -> tuple[str, ...]:
-        """Names of those that need a benchmark."""
-        return tuple(name for name in self.limits if name != "max_loss")
+    def limits(self) -> dict[str, float]:
+        """The limits that are set."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
 
     @property
     def fastest(self) -> bool:
         """Whether the fastest setting is wanted, not the best mIoU."""
         return self.max_loss is not None
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A scored setting: its row of the results table, and the counts of the images that the baseline has too."""
-
-    row: Mapping[str, Any]
-    counts: ImageCounts
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return str(self.row["name"])
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it has no reducer."""
-        return bool(self.row["is_baseline"])
-
-    @property
-    def timed(self) -> bool:
-        """Whether it was benchmarked."""
-        return self.row["latency_ms"] is not None
-
-    @property
-    def config(self) -> Path:
-        """A sweep's config of the point, or the one beside the results; relative to the current folder if below it."""
-        results: Path = self.row["evaluation"].path
-        point = point_of(results)
-        path = results.with_name("config.yaml") if point is None else point / POINT_FILE
-        return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-    @property
-    def commands(self) -> dict[str, str]:
-        """The command lines that score and that label with this setting."""
-        words: dict[str, list[str]] = {"test": [], "predict": ["--overlay"]}
-        program = ["python", "-m", "lightning_expedite"]
-        config = ["--config", str(self.config)]
-        return {
-            task: shlex.join([*program, task, *config, *more, "--output", f"runs/{self.name}_{task}"])
-            for task, more in words.items()
-        }
-
-    def cost(self, by: Cost) -> float | None:
+    def cost(self, row: Row) -> float | None:
         """Return what is to be low; of times the fraction of the baseline's, which was timed alternately."""
-        if by in ("gflops", "memory"):
-            value: float | None = self.row["gflops" if by == "gflops" else "peak_memory_mib"]
+        if self.by in ("gflops", "memory"):
+            value: float | None = row["gflops" if self.by == "gflops" else "peak_memory_mib"]
             return value
-        ratio = self.row["speedup" if by == "latency" else "throughput_speedup"]
+        ratio = row["speedup" if self.by == "latency" else "throughput_speedup"]
         return None if ratio is None else 1 / ratio
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A candidate in view of a goal.
-
-    ``loss`` is in points of mIoU, ``interval`` its confidence interval, ``bound`` its bound that holds for all settings
-    at once, ``within`` the probability that it is within the goal's limit. ``misses`` are the limits that it does not
-    meet: in words, and by which fraction of the limit.
-    """
-
-    candidate: Candidate
-    loss: float
-    interval: tuple[float, float]
-    bound: float
-    within: float | None
-    misses: tuple[tuple[str, float], ...]
 
 
 @dataclass
 class Recommendation:
-    """The answer: ``kept`` are the settings that meet all limits, best first, ``nearest`` the others, nearest first."""
+    """The answer: ``kept`` are the settings that meet all limits, best first, ``nearest`` the others, nearest first.
+
+    They are rows of the table of `read_results`, in which what is missing is ``None``, with more entries: ``counts``
+    (of the images that the baseline has too), ``loss`` (points of mIoU), ``interval`` (its confidence interval),
+    ``bound`` (one that holds for all settings at once), ``within`` (probability that the loss is within the limit) and
+    ``misses`` (the limits that it does not meet: in words, and by which fraction of the limit).
+    """
 
     goal: Goal
     environment: str | None
-    baseline: Candidate
-    reduced: list[Candidate]
-    kept: list[Verdict] = field(default_factory=list)
-    nearest: list[Verdict] = field(default_factory=list)
+    images: int
+    kept: list[Row]
+    nearest: list[Row]
     best_share: float | None = None
     left_out: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def chosen(self) -> Verdict | None:
+    def chosen(self) -> Row | None:
         """The recommended setting; ``None`` where nothing meets the limits."""
         return self.kept[0] if self.kept else None
+
+    @property
+    def compared(self) -> int:
+        """Number of reduced settings."""
+        return len(self.kept) + len(self.nearest) - 1
 
 
 def recommend(paths: Sequence[Path], goal: Goal, environment: str | None = None) -> Recommendation:
@@ -187,66 +128,60 @@ def recommend(paths: Sequence[Path], goal: Goal, environment: str | None = None)
         DataError: The results are damaged, or not of one model on one data set, or the baseline's are missing.
         ConfigError: The goal needs times and there are none, or the environment is ambiguous.
     """
-    found = collect_candidates(read_results(paths), goal, environment)
-    found.left_out += read_failures(paths)
-    if not any(candidate.timed for candidate in [found.baseline, *found.reduced]):
-        _use_gflops(found)
-    losses = bootstrap_losses(found.baseline.counts, [candidate.counts for candidate in found.reduced])
-    choose(found, losses)
-    _add_notes(found)
+    table = read_results(paths)
+    tested = sorted(set(table[table["evaluation"].notna()]["subject"]))
+    if not tested:
+        raise DataError("there are benchmarks but no test among the results: run test for the same configs")
+    if len(tested) > 1:
+        titles = "; ".join(tested)
+        raise DataError(f"the results are of several models or data sets ({titles}): give the paths of one of them")
+    own, others = (table[table["subject"].eq(tested[0]) == same] for same in (True, False))
+    left_out = list(zip(others["name"], "of other weights, " + others["checkpoint"], strict=True))
+    environment = choose_environment(own["environment"].dropna().unique(), environment)
+    warnings: list[str] = []
+    groups = own.astype(object).where(own.notna(), None).reset_index().groupby("key", sort=False)
+    rows = [_one_row(part.to_dict("records"), environment, warnings) for _, part in groups]
+    baseline = next((row for row in rows if row["is_baseline"] and row["evaluation"] is not None), None)
+    if baseline is None:
+        raise DataError(
+            f"there is no test of the baseline {own['checkpoint'].iloc[0]} among the results, so no loss is known: "
+            "run test with the same config without model.reducer, and name its results too"
+        )
+    compared = [baseline | {"counts": read_counts(baseline["evaluation"])}]
+    images = baseline["evaluation"].images
+    for row in rows:
+        counts = None if row["is_baseline"] else _comparable_counts(row["evaluation"], baseline["evaluation"])
+        if isinstance(counts, str):
+            left_out.append((row["name"], counts))
+        elif counts is not None:
+            compared.append(row | {"counts": counts})
+            if len(counts.images) < images:
+                text = f"{row['name']} is compared on the {len(counts.images)} images that the baseline has too"
+                warnings.append(f"{text}, of {images}")
+    warnings += differences(own.loc[[row["index"] for row in compared]])
+    notes = []
+    if not any(row["speedup"] for row in compared):
+        goal = _use_gflops(goal, compared)
+        notes = ["nothing was benchmarked: fastest means the fewest GFLOPs, which need not be the shortest time"]
+    kept, nearest, best_share = _choose(compared, goal)
+    left_out += table.attrs["failures"]
+    found = Recommendation(goal, environment, images, kept, nearest, best_share, left_out, warnings, notes)
+    found.notes += _notes(found)
     return found
 
 
 # --- Which settings can be compared ----------------------------------------------------------------------------------
 
 
-def collect_candidates(table: pd.DataFrame, goal: Goal, environment: str | None) -> Recommendation:
-    """Collect the settings that can be compared with the baseline; see `recommend`."""
-    tested = sorted(set(table[table["evaluation"].notna()]["subject"]))
-    if not tested:
-        raise DataError("there are benchmarks but no test among the results: run test for the same configs")
-    if len(tested) > 1:
-        raise DataError(
-            f"the results are of several models or data sets ({'; '.join(tested)}): name the paths of one of them"
-        )
-    others = table[table["subject"] != tested[0]]
-    left_out = list(zip(others["name"], "of other weights, " + others["checkpoint"], strict=True))
-    table = table[table["subject"] == tested[0]]
-    environment = choose_environment(table["environment"].dropna().unique(), environment)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for index, row in zip(table.index, table.astype(object).where(table.notna(), None).to_dict("records"), strict=True):
-        run = row["run"]
-        groups.setdefault(setting_key(run.checkpoint, run.reducer), []).append({**row, "index": index})
-    warnings: list[str] = []
-    rows = [_one_row(alike, environment, warnings) for alike in groups.values()]
-    baseline = next((row for row in rows if row["is_baseline"] and row["evaluation"] is not None), None)
-    if baseline is None:
-        raise DataError(
-            f"there is no test of the baseline {table['checkpoint'].iloc[0]} among the results, so no loss is known: "
-            "run test with the same config without model.reducer, and name its results too"
-        )
-    counts = read_counts(baseline["evaluation"])
-    found = Recommendation(goal, environment, Candidate(baseline, counts), [], left_out=left_out, warnings=warnings)
-    for row in rows:
-        if not row["is_baseline"]:
-            pair = _comparable_counts(row["evaluation"], baseline["evaluation"])
-            if isinstance(pair, str):
-                found.left_out.append((row["name"], pair))
-            else:
-                found.reduced.append(Candidate(row, pair))
-                if len(pair.images) < len(counts.images):
-                    text = f"{row['name']} is compared on the {len(pair.images)} images that the baseline has too"
-                    found.warnings.append(f"{text}, of {len(counts.images)}")
-    kept = [candidate.row["index"] for candidate in [found.baseline, *found.reduced]]
-    found.warnings += cautions(table.loc[kept].assign(compared_images=pd.NA, obstacle=None, on_front=True))
-    return found
-
-
 def _comparable_counts(evaluation: Evaluation | None, baseline: Evaluation) -> ImageCounts | str:
     """Return the counts of the images that both have, or why the two cannot be compared."""
     if evaluation is None:
         return "not tested: its scores are not known"
-    reason = obstacle(evaluation, baseline) or protocol_difference(evaluation, baseline)
+    reason = obstacle(evaluation, baseline)
+    mine, its = evaluation.protocol, baseline.protocol
+    for name in {**its, **mine}:
+        if reason is None and mine.get(name) != its.get(name):
+            reason = f"tested with {name} {mine.get(name)}, the baseline with {its.get(name)}"
     if reason is not None:
         return reason
     pair = common_counts(evaluation, baseline)
@@ -262,16 +197,15 @@ def choose_environment(known: Iterable[str], wanted: str | None) -> str | None:
     known = sorted(known)
     if wanted is None and len(known) < 2:
         return known[0] if known else None
-    matches = [text for text in known if wanted == text] or [
-        text for text in known if wanted is not None and wanted.casefold() in text.casefold()
-    ]
-    if len(matches) == 1:
-        return matches[0]
     listed = "; ".join(known) or "none, since nothing was benchmarked"
     if wanted is None:
         raise ConfigError(f"there are times of several environments; choose one with --environment TEXT: {listed}")
-    reason = "is part of several" if matches else "is part of none"
-    raise ConfigError(f"--environment {wanted!r} {reason} of the environments: {listed}")
+    parts = [text for text in known if wanted.casefold() in text.casefold()]
+    matches = [wanted] if wanted in known else parts
+    if len(matches) != 1:
+        reason = "is part of several" if matches else "is part of none"
+        raise ConfigError(f"--environment {wanted!r} {reason} of the environments: {listed}")
+    return matches[0]
 
 
 _TIMES = (
@@ -280,106 +214,98 @@ _TIMES = (
 )
 
 
-def _one_row(alike: Sequence[dict[str, Any]], environment: str | None, warnings: list[str]) -> dict[str, Any]:
+def _one_row(alike: Sequence[Row], environment: str | None, warnings: list[str]) -> Row:
     """Return one row of all those of a setting, with the times of the environment."""
-    timed = [row for row in alike if environment is not None and row["environment"] == environment]
+    timed = [row for row in alike if row["timing"] is not None and row["environment"] == environment]
     chosen = next((row for row in timed if row["evaluation"] is not None), None) or next(iter([*timed, *alike]))
-    tests = {row["evaluation"] for row in alike if row["evaluation"] is not None}
-    if len(tests) > 1:
-        text = f"{chosen['name']} was tested {len(tests)} times; the scores are those of "
-        warnings.append(text + str(chosen["evaluation"].path))
-    if len({row["timing"] for row in timed}) > 1:
-        text = f"{chosen['name']} was benchmarked {len(timed)} times; the times are those of "
-        warnings.append(text + str(chosen["timing"].path))
-    return chosen if timed else {**chosen, **dict.fromkeys(_TIMES)}
+    for column, rows, task, what in (
+        ("evaluation", alike, "tested", "scores"),
+        ("timing", timed, "benchmarked", "times"),
+    ):
+        found = {row[column] for row in rows} - {None}
+        if len(found) > 1:
+            text = f"{chosen['name']} was {task} {len(found)} times; the {what} are those of {chosen[column].path}"
+            warnings.append(text)
+    return chosen if timed else chosen | dict.fromkeys(_TIMES)
 
 
 # --- The choice ------------------------------------------------------------------------------------------------------
 
 
-def choose(found: Recommendation, losses: Losses) -> None:
-    """Judge all settings and rank them; ``losses`` are those of ``found.reduced``."""
-    goal = found.goal
-    within = None if goal.max_loss is None else 1.0
-    verdicts = [Verdict(found.baseline, 0.0, (0.0, 0.0), 0.0, within, _misses(found.baseline, 0.0, goal))]
-    for number, (candidate, bound) in enumerate(zip(found.reduced, losses.upper_bounds(goal.confidence), strict=True)):
-        loss = float(losses.estimates[number])
-        verdicts.append(
-            Verdict(
-                candidate,
-                loss,
-                losses.interval(number, goal.confidence),
-                float(bound),
-                None if goal.max_loss is None else losses.probability(number, goal.max_loss),
-                _misses(candidate, loss if goal.by_estimate else float(bound), goal),
-            )
-        )
+def _choose(rows: Sequence[Row], goal: Goal) -> tuple[list[Row], list[Row], float | None]:
+    """Add losses to rows, the baseline's first, and return those that meet the limits, the others and the best share.
 
-    def rank(verdict: Verdict) -> tuple[float, float]:
-        cost = verdict.candidate.cost(goal.by)
+    The share is the probability that the first one has the best mIoU of those that meet the limits.
+    """
+    losses = bootstrap_losses(rows[0]["counts"], [row["counts"] for row in rows[1:]])
+    rows[0].update(loss=0.0, interval=(0.0, 0.0), bound=0.0, within=None if goal.max_loss is None else 1.0)
+    for number, (row, bound) in enumerate(zip(rows[1:], losses.upper_bounds(goal.confidence), strict=True)):
+        row.update(number=number, loss=float(losses.estimates[number]), bound=float(bound))
+        row["interval"] = losses.interval(number, goal.confidence)
+        row["within"] = None if goal.max_loss is None else losses.probability(number, goal.max_loss)
+    for row in rows:
+        row["misses"] = _misses(row, goal)
+
+    def rank(row: Row) -> tuple[float, float]:
+        cost = goal.cost(row)
         cost = math.inf if cost is None else cost
-        return (cost, verdict.loss) if goal.fastest else (verdict.loss, cost)
+        return (cost, row["loss"]) if goal.fastest else (row["loss"], cost)
 
-    found.kept = sorted((verdict for verdict in verdicts if not verdict.misses), key=rank)
-    found.nearest = sorted(
-        (verdict for verdict in verdicts if verdict.misses),
-        key=lambda verdict: (len(verdict.misses), sum(share for _, share in verdict.misses)),
-    )
-    if not goal.fastest and found.kept and not any(verdict.candidate.is_baseline for verdict in found.kept):
-        among = [found.reduced.index(verdict.candidate) for verdict in found.kept]
-        found.best_share = losses.share_smallest(among[0], among)
+    kept = sorted((row for row in rows if not row["misses"]), key=rank)
+    nearest = [row for row in rows if row["misses"]]
+    nearest.sort(key=lambda row: (len(row["misses"]), sum(row["misses"].values())))
+    if goal.fastest or not kept or not rows[0]["misses"]:
+        return kept, nearest, None
+    return kept, nearest, losses.share_smallest(kept[0]["number"], [row["number"] for row in kept])
 
 
-def _misses(candidate: Candidate, loss: float, goal: Goal) -> tuple[tuple[str, float], ...]:
-    """Return the limits that a setting does not meet, given the loss that it is judged by."""
-    misses: list[tuple[str, float]] = []
-    row = candidate.row
+def _misses(row: Row, goal: Goal) -> dict[str, float]:
+    """Return the limits that a setting does not meet, in words, and by which fraction of the limit."""
+    misses: dict[str, float] = {}
+    estimate = goal.by_estimate
+    loss = row["loss" if estimate else "bound"]
     if goal.max_loss is not None and loss > goal.max_loss:
-        what = "loses" if goal.by_estimate else "may lose"
-        misses.append((f"{what} {loss:.2f} points", (loss - goal.max_loss) / (goal.max_loss or 1)))
-    if not candidate.timed and (goal.speed_limits or (goal.fastest and candidate.cost(goal.by) is None)):
-        return (*misses, ("not benchmarked", 1.0))
+        misses[f"{'loses' if estimate else 'may lose'} {loss:.2f} points"] = (loss - goal.max_loss) / (
+            goal.max_loss or 1
+        )
+    unknown = goal.fastest and goal.cost(row) is None
+    if row["speedup"] is None and (unknown or goal.limits.keys() - {"max_loss"}):
+        return misses | {"not benchmarked": 1.0}
     if goal.min_throughput is not None:
-        rate = row["throughput_images_per_s" if goal.by_estimate else "throughput_low"]
+        rate = row["throughput_images_per_s" if estimate else "throughput_low"]
         if rate is None:
             raise DataError(f"{row['timing'].path}: a row lacks its 'seconds': run benchmark again")
         if rate < goal.min_throughput:
-            misses.append((f"{rate:.4g} images/s", goal.min_throughput / rate - 1))
-    for limit, key, unit in (
-        (goal.max_latency, "latency_ms" if goal.by_estimate else "latency_ms_q3", "ms"),
-        (goal.max_memory, "peak_memory_mib", "MiB"),
-    ):
-        value = row[key]
+            misses[f"{rate:.4g} images/s"] = goal.min_throughput / rate - 1
+    latency, memory = row["latency_ms" if estimate else "latency_ms_q3"], row["peak_memory_mib"]
+    for limit, value, unit in ((goal.max_latency, latency, "ms"), (goal.max_memory, memory, "MiB")):
         if limit is not None and value is None:
-            misses.append(("its memory is not known", 1.0))
+            misses["its memory is not known"] = 1.0
         elif limit is not None and value > limit:
-            misses.append((f"{value:.4g} {unit}", value / limit - 1))
-    if goal.fastest and candidate.cost(goal.by) is None:
-        misses.append((f"no {goal.by} is known", 1.0))
-    return tuple(misses)
+            misses[f"{value:.4g} {unit}"] = value / limit - 1
+    return misses | ({f"no {goal.by} is known": 1.0} if unknown else {})
 
 
-def _add_notes(found: Recommendation) -> None:
-    """Note what the certainty of the answer rests on."""
-    images, chosen, goal = len(found.baseline.counts.images), found.chosen, found.goal
-    if images < _FEW_IMAGES:
-        found.notes.append(f"{images} images are few: intervals of the loss are wide, and themselves rough")
-    if chosen is None or not chosen.candidate.timed:
+def _notes(found: Recommendation) -> Iterable[str]:
+    """Return what the certainty of the answer rests on."""
+    chosen, goal = found.chosen, found.goal
+    if found.images < _FEW_IMAGES:
+        yield f"{found.images} images are few: intervals of the loss are wide, and themselves rough"
+    if chosen is None or chosen["speedup"] is None:
         return
-    row = chosen.candidate.row
-    pairs = row["speedup_pairs"]
-    if pairs is not None and 0 < pairs < _FEW_PAIRS and (goal.speed_limits or goal.by in ("latency", "throughput")):
-        found.notes.append(f"the chosen setting was timed in {pairs:.0f} passes only: benchmark it for longer")
+    timed = goal.limits.keys() - {"max_loss"} or goal.by in ("latency", "throughput")
+    if timed and 0 < (chosen["speedup_pairs"] or 0) < _FEW_PAIRS:
+        pairs = f"{chosen['speedup_pairs']:.0f} passes only"
+        yield f"the chosen setting was timed in {pairs}: benchmark it for longer"
     for other in found.kept[1:]:
-        name, fastest = other.candidate.name, other.candidate.row["speedup_q3"]
-        slowest = row["speedup_q1"] or row["speedup"]
-        if fastest is not None and fastest >= slowest and other.loss < chosen.loss:
-            found.notes.append(
-                f"{name} is as fast as far as the benchmarks can tell (their speed-ups' quartiles overlap) and loses "
-                f"{other.loss:.2f} points"
+        slowest = chosen["speedup_q1"] or chosen["speedup"]
+        if other["loss"] < chosen["loss"] and (other["speedup_q3"] or 0) >= slowest:
+            yield (
+                f"{other['name']} is as fast as far as the benchmarks can tell (their speed-ups' quartiles overlap) "
+                f"and loses {other['loss']:.2f} points"
             )
     if found.best_share is not None and len(found.kept) > 1:
-        found.notes.append(
+        yield (
             f"of {len(found.kept)} settings that meet the limits this one has the best mIoU with a probability of "
             f"{found.best_share:.0%}; the mIoU of the best of several is likely a little lower on other images"
         )
@@ -388,26 +314,22 @@ def _add_notes(found: Recommendation) -> None:
 # --- Without a benchmark ---------------------------------------------------------------------------------------------
 
 
-def _use_gflops(found: Recommendation) -> None:
-    """Rank by GFLOPs where nothing was benchmarked.
+def _use_gflops(goal: Goal, rows: Sequence[Row]) -> Goal:
+    """Count the GFLOPs of all rows and return the goal by them.
 
     Raises:
         ConfigError: The goal has a limit that needs a benchmark.
     """
-    goal = found.goal
-    needed = [*goal.speed_limits, *(["by memory"] if goal.by == "memory" and goal.fastest else [])]
+    needed = [name for name in goal.limits if name != "max_loss"]
+    needed += ["by memory"] if goal.by == "memory" and goal.fastest else []
     if needed:
         raise ConfigError(
             f"--{needed[0]} needs times or memory, and nothing was benchmarked: run benchmark for the same configs and "
             "name its results too"
         )
-    found.goal = replace(goal, by="gflops")
-    counted = count_gflops([candidate.row["evaluation"] for candidate in [found.baseline, *found.reduced]])
-    found.baseline, *found.reduced = (
-        replace(candidate, row={**candidate.row, "gflops": gflops})
-        for candidate, gflops in zip([found.baseline, *found.reduced], counted, strict=True)
-    )
-    found.notes.append("nothing was benchmarked: fastest means the fewest GFLOPs, which need not be the shortest time")
+    for row, gflops in zip(rows, count_gflops([row["evaluation"] for row in rows]), strict=True):
+        row["gflops"] = gflops
+    return replace(goal, by="gflops")
 
 
 def count_gflops(evaluations: Sequence[Evaluation]) -> list[float | None]:
@@ -463,6 +385,17 @@ def make_reducer(spec: ClassSpec) -> Any:
 
 # --- As data ---------------------------------------------------------------------------------------------------------
 
+_SPEED = {
+    "latency_ms": "latency_ms",
+    "slow_latency_ms": "latency_ms_q3",
+    "pairs": "speedup_pairs",
+    "throughput": "throughput_images_per_s",
+    "low_throughput": "throughput_low",
+    "batch_size": "throughput_batch_size",
+    "batch_speedup": "throughput_speedup",
+    "memory_mib": "peak_memory_mib",
+}
+
 
 def content_of(found: Recommendation) -> dict[str, Any]:
     """Return a recommendation in JSON's types."""
@@ -472,54 +405,58 @@ def content_of(found: Recommendation) -> dict[str, Any]:
         "lightning_expedite": __version__,
         "goal": asdict(found.goal),
         "environment": found.environment,
-        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "images": len(found.baseline.counts.images)},
-        "settings_compared": len(found.reduced),
-        "reduced_setting_found": chosen is not None and not chosen.candidate.is_baseline,
-        "recommended": None if chosen is None else describe(chosen),
-        "config": None if chosen is None else str(chosen.candidate.config),
-        "commands": None if chosen is None else chosen.candidate.commands,
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED, "images": found.images},
+        "settings_compared": found.compared,
+        "reduced_setting_found": chosen is not None and not chosen["is_baseline"],
+        "recommended": None if chosen is None else _describe(chosen),
+        "config": None if chosen is None else str(config_of(chosen)),
+        "commands": None if chosen is None else commands_of(chosen),
         "best_share": found.best_share,
-        "others": [describe(verdict) for verdict in found.kept[1:]],
-        "nearest": [describe(verdict) for verdict in found.nearest],
+        "others": [_describe(row) for row in found.kept[1:]],
+        "nearest": [_describe(row) for row in found.nearest],
         "left_out": [{"name": name, "reason": reason} for name, reason in found.left_out],
         "warnings": found.warnings,
         "notes": found.notes,
     }
 
 
-def describe(verdict: Verdict) -> dict[str, Any]:
-    """Return what is known of a setting; losses in points of mIoU."""
-    candidate, row = verdict.candidate, verdict.candidate.row
-    reducer = row["run"].reducer
-    speed = {
-        "latency_ms": row["latency_ms"],
-        "slow_latency_ms": row["latency_ms_q3"],
-        "speedup": [row["speedup"], row["speedup_q1"] or 1.0, row["speedup_q3"] or 1.0],
-        "pairs": row["speedup_pairs"],
-        "throughput": row["throughput_images_per_s"],
-        "low_throughput": row["throughput_low"],
-        "batch_size": row["throughput_batch_size"],
-        "batch_speedup": row["throughput_speedup"],
-        "memory_mib": row["peak_memory_mib"],
-    }
+def _describe(row: Row) -> dict[str, Any]:
+    quartiles = [row["speedup"], row["speedup_q1"] or 1.0, row["speedup_q3"] or 1.0]
+    speed = {name: row[column] for name, column in _SPEED.items()} | {"speedup": quartiles}
     return {
-        "name": candidate.name,
-        "label": row["label"],
-        "reducer": None if reducer is None else reducer.model_dump(),
-        "mIoU": candidate.counts.miou,
-        "loss": verdict.loss,
-        "loss_interval": list(verdict.interval),
-        "loss_bound_of_all": verdict.bound,
-        "probability_within": verdict.within,
-        "gflops": row["gflops"],
-        "speed": speed if candidate.timed else None,
-        "misses": [text for text, _ in verdict.misses],
+        **{name: row[name] for name in ("name", "label", "loss", "gflops")},
+        "reducer": None if row["reducer"] is None else row["reducer"].model_dump(),
+        "mIoU": row["counts"].miou,
+        "loss_interval": list(row["interval"]),
+        "loss_bound_of_all": row["bound"],
+        "probability_within": row["within"],
+        "speed": None if row["speedup"] is None else speed,
+        "misses": list(row["misses"]),
         "results": str(row["evaluation"].path),
     }
 
 
-def config_text(candidate: Candidate) -> str:
+def config_of(row: Row) -> Path:
+    """Return a sweep's config of the point, or the one beside the results."""
+    results: Path = row["evaluation"].path
+    point = point_of(results)
+    path = results.with_name("config.yaml") if point is None else point / POINT_FILE
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def commands_of(row: Row) -> dict[str, str]:
+    """Return the command lines that score and that label with a setting."""
+    config = ["--config", str(config_of(row))]
+    words = {"test": config, "predict": [*config, "--overlay"]}
+    start = ["python", "-m", "lightning_expedite"]
+    return {
+        task: shlex.join([*start, task, *more, "--output", f"runs/{row['name']}_{task}"])
+        for task, more in words.items()
+    }
+
+
+def config_text(row: Row) -> str:
     """Return all settings of a test as YAML that ``--config`` takes."""
-    path = candidate.row["evaluation"].path
-    header = f"# {candidate.row['label']}: all settings of {path}\n"
+    path = row["evaluation"].path
+    header = f"# {row['label']}: all settings of {path}\n"
     return header + yaml.safe_dump(json.loads(path.read_bytes())["config"], sort_keys=False, allow_unicode=True)

@@ -7,12 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..text import MISSING, markdown, markdown_row, plain, signed
+from ..text import MISSING, markdown, plain, signed
 from .cautions import Missing, cautions, missing, provenances, subjects_of
-from .front import AXES, answers, views
+from .front import answers, views
 from .page import page
-from .pictures import front_picture
-from .results import read_failures, read_results
+from .results import read_results
 from .tables import columns_of, csv_class_table, csv_table, iou_table, latex_table, legend, two
 
 MAX_COLUMNS = 6  # settings in the Markdown table of classes
@@ -30,34 +29,25 @@ class Report:
 def make_report(paths: Sequence[Path]) -> Report:
     """Read results and compare them; see `read_results`."""
     table = read_results(paths)
-    return Report(table, cautions(table, read_failures(paths)), list(missing(table)))
+    return Report(table, cautions(table), list(missing(table)))
 
 
 def report_files(report: Report) -> dict[str, bytes]:
     """Return the content of a report's files by their names."""
-    subjects = subjects_of(report.table)
+    table, subjects = report.table, subjects_of(report.table)
     classes = {subject: shown for subject, part in subjects if not (shown := iou_table(part)).empty}
-    files = {
-        f"front_{axis.key}{'' if number == 1 else f'_{number}'}{suffix}": content
-        for number, view in enumerate(views(report.table), start=1)
-        for axis in AXES
-        if not view.points(axis).empty
-        for suffix, content in front_picture(view, axis).items()
-    }
-    pictures = [name for name in files if name.endswith(".png")]
     texts = {
-        "table.csv": csv_table(report.table),
+        "table.csv": csv_table(table),
         "table.tex": "\n".join(latex_table(subject, part) for subject, part in subjects),
-        "report.md": markdown_report(report, classes, pictures),
-        "report.html": page(report.table, classes, report.cautions, report.missing),
+        "report.md": markdown_report(report, classes),
+        "report.html": page(table, classes, cautions=report.cautions, missing=report.missing),
+        **({"per_class.csv": csv_class_table(classes)} if classes else {}),
     }
-    if classes:
-        texts["per_class.csv"] = csv_class_table(classes)
-    return files | {name: text.encode() for name, text in texts.items()}
+    return {name: text.encode() for name, text in texts.items()}
 
 
-def markdown_report(report: Report, classes: Mapping[str, pd.DataFrame], pictures: Sequence[str]) -> str:
-    """Return the report in Markdown, beside whose file the pictures lie."""
+def markdown_report(report: Report, classes: Mapping[str, pd.DataFrame]) -> str:
+    """Return the report in Markdown."""
     lines = ["# Report", ""]
     lines += _section("Before you compare", [f"- {markdown(text)}" for text in report.cautions])
     commands = [(markdown(one.what), plain(one.command, 1000)) for one in report.missing]
@@ -79,7 +69,6 @@ def markdown_report(report: Report, classes: Mapping[str, pd.DataFrame], picture
             ]
             text = "IoU per class: in percent for the baseline, difference from it in points for the others. All are in"
             lines += [f"{text} `per_class.csv`.", "", *_table([*shown.columns], cells), ""]
-    lines += [line for name in pictures for line in (f"![{name.removesuffix('.png')}]({name})", "")]
     lines += _section("Columns", [markdown(text) for text in legend(report.table)])
     facts = [(one, "; ".join(f"{name} {value}" for name, value in one.facts)) for one in provenances(report.table)]
     computed = [f"- {one.kind} of {markdown(', '.join(one.settings))}: {markdown(text)}" for one, text in facts]
@@ -92,9 +81,6 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a Markdown table whose first column is text."""
-    ruler = ["---", *["---:"] * (len(headings) - 1)]
-    return [
-        markdown_row(map(markdown, headings)),
-        markdown_row(ruler),
-        *(markdown_row(map(markdown, row)) for row in rows),
-    ]
+    cells = [[*map(markdown, row)] for row in (headings, *rows)]
+    cells.insert(1, ["---", *["---:"] * (len(headings) - 1)])
+    return [f"| {' | '.join(row)} |" for row in cells]

@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import DataError
 from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE
 from ..text import plain, shortened
-from .comparison import Comparison, best_baseline, compare_with_baseline, obstacle
+from .comparison import best_baseline, compare_with_baseline, obstacle
 from .schema import ClassSpec, Evaluation, FailedRun, Timing, check, read_json, read_result
 
 NUMBERS = (
@@ -50,70 +50,44 @@ def read_results(paths: Iterable[str | Path]) -> pd.DataFrame:
         A table with these columns; what was not measured is missing (NaN or ``None``).
 
         - ``subject``, ``checkpoint``, ``data``, ``setting`` (unique within subject and environment), ``label``,
-          ``name`` (of the run), ``method``, ``is_baseline``
-        - scores in percent: ``mIoU``, ``aAcc``, ``mAcc``; ``mIoU_difference`` from the baseline in points,
-          ``compared_images`` if that is on a part of the images, and ``obstacle``, why there is no difference
+          ``name`` (of the run), ``method``, ``is_baseline``, ``key`` (the same for the same weights and settings)
+        - scores in percent: ``mIoU``, ``aAcc``, ``mAcc``; ``mIoU_difference`` from the baseline in points, with a list
+          of those of all classes in ``class_differences``, ``compared_images`` if they are on a part of the images, and
+          ``obstacle``, why there are none
         - times: ``environment``, ``latency_ms``, ``speedup`` (both with ``_q1`` and ``_q3``), ``speedup_pairs``,
           ``efficiency``, ``throughput_images_per_s``, ``throughput_low`` (three quarters of the batches were at least
           as fast), ``throughput_speedup``, ``throughput_batch_size``
         - costs: ``gflops`` (published convention), ``flop_ratio``, ``peak_memory_mib``
         - ``published_mIoU``, ``published_gflops``, ``published_speedup`` of the published row with these settings
         - ``on_front``: whether its mIoU can be drawn beside that of the other settings
-        - objects: ``run``, ``evaluation``, ``timing``, ``comparison``
+        - objects: ``reducer``, ``evaluation``, ``timing``
+
+        Its attribute ``attrs["failures"]`` has the name and error of each point and config that failed.
 
     Raises:
         DataError: A path does not exist, a file is damaged or of another kind, or there is no result.
     """
-    paths = list(paths)
-    files = dict.fromkeys(file.resolve() for path in paths for file in find_results(Path(path)))
-    results = [result for file in files for result in read_result(file)[0]]
+    folders = [Path(path) for path in paths]
+    read = [read_result(file) for file in dict.fromkeys(file.resolve() for file in _find(folders))]
+    results = [result for found, _ in read for result in found]
     evaluations = [result for result in results if isinstance(result, Evaluation)]
     runs = list(_pair(evaluations, [result for result in results if isinstance(result, Timing)]))
     if not runs:
-        raise DataError(f"no result in {', '.join(map(str, paths)) or 'no path'}: run test or benchmark first")
-    data_of = {one.checkpoint: one.data_key for one in reversed(evaluations)}
+        raise DataError(f"no result in {', '.join(map(str, folders)) or 'no path'}: run test or benchmark first")
+    data_of = {one.checkpoint: one.data_title for one in reversed(evaluations)}
     groups: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
-        data = run.evaluation.data_key if run.evaluation else data_of.get(run.checkpoint)
+        data = run.evaluation.data_title if run.evaluation else data_of.get(run.checkpoint)
         groups.setdefault((run.checkpoint, data), []).append(run)
-    table = pd.DataFrame([row for group in groups.values() for row in _rows(group)])
+    table = pd.DataFrame([row for (_, data), group in groups.items() for row in _rows(group, data)])
     table = table.astype(dict.fromkeys(NUMBERS, float) | {"throughput_batch_size": "Int64", "compared_images": "Int64"})
-    return _with_unique_settings(table)
-
-
-def read_failures(paths: Iterable[str | Path]) -> list[tuple[str, str]]:
-    """List the names of sweeps' points and of benchmarks' configs that failed, each with the error.
-
-    Raises:
-        DataError: A path does not exist or a file is damaged.
-    """
-    found = []
-    for path in map(Path, paths):
-        for file in find_results(path):
-            found += [(one.name, one.error) for one in read_result(file)[1]]
-        for file in sorted(path.rglob(FAILURE_FILE)) if path.is_dir() else []:
-            failure = check(read_json(file), FailedRun, file)
-            found.append((file.parent.name, f"{failure.name}: {failure.error}"))
-    return list(dict.fromkeys(found))
-
-
-def find_results(path: Path) -> list[Path]:
-    """List the results files below a path.
-
-    Raises:
-        DataError: The path does not exist.
-    """
-    if path.is_dir():
-        return sorted(file for name in (RESULTS_FILE, BENCHMARK_FILE) for file in path.rglob(name))
-    if path.is_file():
-        return [path]
-    raise DataError(f"{path} does not exist: name results.json, benchmark.json or folders that contain them")
-
-
-def setting_key(checkpoint: str, reducer: ClassSpec | None) -> str:
-    """Return a text that is the same for the same weights and reducer settings."""
-    key = None if reducer is None else [reducer.name, _normalized(reducer.settings)]
-    return json.dumps([checkpoint, key], sort_keys=True)
+    table = _with_unique_settings(table)
+    failures = [(one.name, one.error) for _, failed in read for one in failed]
+    for file in sorted(file for folder in folders for file in folder.rglob(FAILURE_FILE)):
+        failure = check(read_json(file), FailedRun, file)
+        failures.append((file.parent.name, f"{failure.name}: {failure.error}"))
+    table.attrs["failures"] = list(dict.fromkeys(failures))
+    return table
 
 
 def point_of(path: Path) -> Path | None:
@@ -122,11 +96,19 @@ def point_of(path: Path) -> Path | None:
     return folder if (folder / POINT_FILE).is_file() else None
 
 
+def _find(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist: give results.json, benchmark.json or folders that contain them")
+        found = (file for name in (RESULTS_FILE, BENCHMARK_FILE) for file in path.rglob(name))
+        yield from sorted(found) if path.is_dir() else [path]
+
+
 def _pair(evaluations: Sequence[Evaluation], timings: Sequence[Timing]) -> Iterator[Run]:
     """Pair the scores and times of the same setting."""
     scored: dict[str, list[Evaluation]] = {}
     for one in evaluations:
-        scored.setdefault(setting_key(one.checkpoint, one.reducer), []).append(one)
+        scored.setdefault(_key(one.checkpoint, one.reducer), []).append(one)
     used = set()
     for timing in timings:
 
@@ -134,7 +116,7 @@ def _pair(evaluations: Sequence[Evaluation], timings: Sequence[Timing]) -> Itera
             beside = one.path.parent.parent == timing.path.parent.parent
             return one.precision == timing.precision, one.data.name == timing.source, beside
 
-        nearest = max(scored.get(setting_key(timing.checkpoint, timing.reducer), []), key=likeness, default=None)
+        nearest = max(scored.get(_key(timing.checkpoint, timing.reducer), []), key=likeness, default=None)
         used.add(nearest)
         point = (nearest and point_of(nearest.path)) or point_of(timing.path)
         yield Run(point.name if point else timing.config, timing.checkpoint, timing.reducer, nearest, timing)
@@ -143,11 +125,17 @@ def _pair(evaluations: Sequence[Evaluation], timings: Sequence[Timing]) -> Itera
             yield Run((point_of(one.path) or one.path.parent).name, one.checkpoint, one.reducer, one, None)
 
 
+def _key(checkpoint: str, reducer: ClassSpec | None) -> str:
+    """Return a text that is the same for the same weights and reducer settings."""
+    key = None if reducer is None else [reducer.name, _normalized(reducer.settings)]
+    return json.dumps([checkpoint, key], sort_keys=True)
+
+
 def _normalized(value: Any) -> Any:
-    """Return a value of YAML or JSON with numbers as float and tuples as lists."""
-    if isinstance(value, Mapping):
-        return {str(key): _normalized(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    """Return a value of JSON with numbers as float."""
+    if isinstance(value, dict):
+        return {key: _normalized(item) for key, item in value.items()}
+    if isinstance(value, list):
         return [_normalized(item) for item in value]
     exact = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
     return float(value) if exact else value
@@ -156,13 +144,12 @@ def _normalized(value: Any) -> Any:
 # --- Rows ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+def _rows(runs: Sequence[Run], data: str | None) -> Iterator[dict[str, Any]]:
     """Return the rows of one model on one data set."""
     evaluations = [run.evaluation for run in runs if run.evaluation]
     baselines = list(dict.fromkeys(one for one in evaluations if one.reducer is None))
     reference = next(iter([*baselines, *evaluations]), None)
-    checkpoint = plain(runs[0].checkpoint)
-    data = plain(evaluations[0].data_title) if evaluations else None
+    checkpoint, data = plain(runs[0].checkpoint), plain(data) if evaluations else None
     reduced = [run for run in runs if run.reducer is not None]
     methods = list(dict.fromkeys(run.reducer.name for run in reduced if run.reducer))
 
@@ -173,9 +160,9 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for run in [*_baseline_runs(runs), *sorted(reduced, key=order)]:
         own = run.evaluation
         baseline = None if own is None or run.reducer is None else best_baseline(own, baselines)
-        comparison = Comparison() if own is None or baseline is None else compare_with_baseline(own, baseline)
-        yield {
+        row = {
             **dict.fromkeys((*NUMBERS, "environment", "throughput_batch_size")),
+            **dict.fromkeys(("compared_images", "obstacle", "class_differences")),
             "subject": checkpoint if data is None else f"{checkpoint} on {data}",
             "checkpoint": checkpoint,
             "data": data,
@@ -184,22 +171,16 @@ def _rows(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
             "name": run.name,
             "method": "none" if run.reducer is None else plain(run.reducer.name, 40),
             "is_baseline": run.reducer is None,
+            "key": _key(run.checkpoint, run.reducer),
             **{name: getattr(own, name, None) for name in ("mIoU", "aAcc", "mAcc")},
-            "mIoU_difference": comparison.difference,
-            "compared_images": comparison.images,
-            "obstacle": comparison.reason,
+            **({} if own is None or baseline is None else compare_with_baseline(own, baseline)),
             **(_figures(run.timing, run.reducer is None) if run.timing else {}),
             **find_published(run),
-            "on_front": own is not None
-            and reference is not None
-            and comparison.images is None
-            and comparison.reason is None
-            and obstacle(own, reference) is None,
-            "run": run,
-            "evaluation": own,
-            "timing": run.timing,
-            "comparison": comparison,
+            **{"reducer": run.reducer, "evaluation": own, "timing": run.timing},
         }
+        compared = row["compared_images"] is None and row["obstacle"] is None
+        row["on_front"] = bool(own and reference and compared and obstacle(own, reference) is None)
+        yield row
 
 
 def _baseline_runs(runs: Sequence[Run]) -> Iterator[Run]:
@@ -229,7 +210,6 @@ def _figures(timing: Timing, baseline: bool) -> dict[str, Any]:
     seconds = getattr(timing.seconds, variant, None)
     # Files of earlier versions hold one sample of a CPU's resident memory, which two runs of a pass do not repeat.
     sampled = timing.environment.get("device_type") == "cpu" and timing.memory_source is None
-    memory = None if sampled else timing.memory
     return {
         "environment": plain(timing.place),
         "gflops": gflops,
@@ -246,7 +226,7 @@ def _figures(timing: Timing, baseline: bool) -> dict[str, Any]:
         "throughput_batch_size": timing.batch_size,
         "throughput_low": timing.batch_size / float(np.quantile(seconds, 0.75)) if seconds else None,
         "throughput_speedup": 1.0 if baseline else timing.batch_speedup,
-        "peak_memory_mib": getattr(memory, variant, None),
+        "peak_memory_mib": None if sampled else getattr(timing.memory, variant, None),
     }
 
 
@@ -264,17 +244,16 @@ def _label(reducer: ClassSpec | None) -> str:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "x".join(map(_brief, value)) if len(value) == 2 else "/".join(map(_brief, value))
+    if isinstance(value, list):
+        return ("x" if len(value) == 2 else "/").join(map(_brief, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _with_unique_settings(table: pd.DataFrame) -> pd.DataFrame:
     """Add the run's name to settings that are alike, and a number where these are alike too."""
     keys = ["subject", "environment", "setting"]
-    table.loc[table.duplicated(keys, keep=False), "setting"] += (
-        " (" + table["name"].map(lambda name: plain(name, 40)) + ")"
-    )
+    names = " (" + table["name"].map(lambda name: plain(name, 40)) + ")"
+    table.loc[table.duplicated(keys, keep=False), "setting"] += names
     number = (table.groupby(keys, dropna=False).cumcount() + 1).astype(str)
     table.loc[table.duplicated(keys, keep=False), "setting"] += " #" + number
     table["setting"] = table["setting"].map(lambda setting: shortened(setting, 100))
@@ -286,7 +265,7 @@ def _with_unique_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def published_tables() -> dict[str, Any]:
-    """Return the published rows, their source, and the weights and reducer settings that they belong to."""
+    """Return the published rows, their source, and the weights and reducer settings that they stand for."""
     text = importlib.resources.files("lightning_expedite").joinpath("assets/published.json").read_text("utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
@@ -305,25 +284,23 @@ def find_published(run: Run) -> dict[str, float]:
     rows = tables["rows"][model["rows"]]
     (baseline,) = (row for row in rows if row["method"] == "none")
     for row in rows:
-        if _matches(row, run.reducer, tables["reducers"]):
+        method = tables["reducers"].get(row["method"])
+        if run.reducer is None or method is None:
+            found = run.reducer is None and method is None
+        else:
+            wanted = {method["names"][name]: value for name, value in row["setting"].items()}
+            found = method["class"] == run.reducer.name
+            found = found and _same(method["usual"] | wanted, method["usual"] | run.reducer.settings)
+        if found:
             speedup = row["fps"] / baseline["fps"]
             return {"published_mIoU": row["mIoU"], "published_gflops": row["gflops"], "published_speedup": speedup}
     return {}
 
 
-def _matches(row: Mapping[str, Any], reducer: ClassSpec | None, reducers: Mapping[str, Any]) -> bool:
-    if reducer is None or row["method"] == "none":
-        return reducer is None and row["method"] == "none"
-    method = reducers[row["method"]]
-    wanted = method["usual"] | {method["names"][name]: value for name, value in row["setting"].items()}
-    same = _comparable(method["usual"] | reducer.settings) == _comparable(wanted)
-    return bool(method["class"] == reducer.name and same)
-
-
-def _comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the seed, and write the number of clusters as rows and columns, since one number is used for both."""
-    return {
-        name: [value, value] if name == "clusters" and not isinstance(value, list) else value
-        for name, value in settings.items()
-        if name != "seed"
-    }
+def _same(*settings: Mapping[str, Any]) -> bool:
+    """Compare settings without the seed; one number of clusters stands for as many rows as columns."""
+    one, other = (
+        {name: [value, value] if name == "clusters" and not isinstance(value, list) else value for name, value in items}
+        for items in (mapping.items() for mapping in settings)
+    )
+    return one | {"seed": None} == other | {"seed": None}

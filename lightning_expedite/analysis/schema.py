@@ -14,9 +14,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 MiB = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Text = Annotated[str, Field(min_length=1)]
 S = TypeVar("S", bound="Section")
 V = TypeVar("V")
+_FACTS = ("device", "threads", "precision", "processes", "torch", "timm", "lightning_expedite", "commit", "platform")
 
 
 def at(keys: str, **options: Any) -> Any:
@@ -27,21 +27,16 @@ def at(keys: str, **options: Any) -> Any:
 class Section(BaseModel):
     """A mapping whose values have exactly these types: text is not converted to a number."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    def __eq__(self, other: object) -> bool:
-        """Compare by identity: two files may have the same content."""
-        return self is other
-
-    def __hash__(self) -> int:
-        """Hash by identity."""
-        return id(self)
+    model_config = ConfigDict(strict=True, extra="ignore")
+    # By identity: two files may have the same content.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 class ClassSpec(Section):
     """A reducer or data module: its class and settings."""
 
-    class_path: Text
+    class_path: Annotated[str, Field(min_length=1)]
     init_args: dict[str, Any] | None = None
 
     @property
@@ -92,17 +87,24 @@ class Evaluation(Section):
         return str(self.environment.get("precision"))
 
     @property
-    def data_key(self) -> str:
-        """Identifies the data set, split and folders, wherever they lie on a machine."""
-        return json.dumps([self.data.name, *(self.data.settings.get(name) for name in ("split", "images", "labels"))])
+    def facts(self) -> dict[str, Any]:
+        """What the scores were computed with."""
+        images = self.images if self.complete else f"{self.images} of {self.images_total}"
+        protocol = {
+            name.replace("_", " "): "not set" if value is None else value for name, value in self.protocol.items()
+        }
+        return {name: self.environment.get(name) for name in _FACTS} | {"images": images} | protocol
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return [score.name for score in self.per_class]
 
     @property
     def data_title(self) -> str:
-        """Name of the data set, with its split or folders."""
+        """Name of the data set with its split or folders, which identify it wherever it lies on a machine."""
         split, *folders = (self.data.settings.get(name) for name in ("split", "images", "labels"))
-        return ", ".join(
-            [self.data.name, *([f"split {split}"] if split else []), *(str(one) for one in folders if one)]
-        )
+        return ", ".join([self.data.name, *([f"split {split}"] if split else []), *map(str, filter(None, folders))])
 
 
 class _Shown(Section):
@@ -175,7 +177,7 @@ class Timing(Section):
     pairs: Count | None = at("latency.speedup.pairs", default=None)
     efficiency: Positive | None
     throughput: Pair[Positive]
-    batch_size: Annotated[int, Field(ge=1)] = at("throughput.batch_size")
+    batch_size: Annotated[int, Field(ge=1, le=2**53)] = at("throughput.batch_size")
     batch_speedup: Positive | None = at("throughput.speedup.median", default=None)
     seconds: Pair[Annotated[list[Positive], Field(min_length=1)]] | None = at("throughput.seconds", default=None)
     memory: Pair[MiB | None] | None = Field(validation_alias="peak_memory_mib", default=None)
@@ -204,6 +206,20 @@ class Timing(Section):
     def input_size(self) -> str | None:
         """Height and width of the timed windows."""
         return None if self.size is None else f"{self.size[0]} x {self.size[1]}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the times were taken with."""
+        return {name: self.environment.get(name) for name in _FACTS} | {
+            "commit": self.commit or self.environment.get("commit"),
+            "compile": str(self.compile),
+            "input": self.source,
+            "input size": self.input_size,
+            "batch size": self.batch_size,
+            "weights": "untrained" if self.untrained else "trained",
+            "query scale": self.query_scale,
+            "memory pass": self.memory_pass,
+        }
 
 
 class FailedRun(Section):

@@ -1,6 +1,6 @@
 """The tables of a report: settings and classes, as text for people, CSV and LaTeX."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -83,28 +83,23 @@ def iou_table(table: pd.DataFrame) -> pd.DataFrame:
         Columns ``class``, ``baseline`` (IoU in percent) and one per setting (IoU minus the baseline's, in points),
         each score once however often it was timed; empty without a baseline or a setting with its classes.
     """
-    baseline = next((one for one in table[table["is_baseline"]]["evaluation"] if one is not None), None)
-    names = [] if baseline is None else [score.name for score in baseline.per_class]
-    columns: dict[str, Sequence[float | None]] = {}
-    for row in table.dropna(subset="evaluation").drop_duplicates("evaluation").itertuples():
-        if row.comparison.classes and names == [score.name for score in row.evaluation.per_class]:
-            columns[row.setting] = row.comparison.classes
-    if baseline is None or not columns:
+    scored = table.dropna(subset="evaluation").drop_duplicates("evaluation")
+    baselines = list(scored[scored["is_baseline"]]["evaluation"])
+    reduced = zip(scored["setting"], scored["evaluation"], scored["class_differences"], strict=True)
+    columns = {name: found for name, one, found in reduced if found and one.classes == baselines[0].classes}
+    if not columns:
         return pd.DataFrame()
-    known = {"class": [plain(name, 40) for name in names], "baseline": [score.IoU for score in baseline.per_class]}
-    return pd.DataFrame(known | columns)
+    known = [(plain(score.name, 40), score.IoU) for score in baselines[0].per_class]
+    return pd.DataFrame(known, columns=["class", "baseline"]).assign(**columns)
 
 
 def csv_table(table: pd.DataFrame) -> str:
     """Return all settings as comma-separated values in full precision; columns without any value are left out."""
-    table = table.assign(
-        mIoU_minus_published=table["mIoU"] - table["published_mIoU"],
-        gflops_minus_published=table["gflops"] - table["published_gflops"],
-        speedup_minus_published=table["speedup"] - table["published_speedup"],
-    )
-    names = ("checkpoint", "data", "setting", "method", "environment", "compared_images", "obstacle")
-    more = ("throughput_batch_size", *(f"{name}_minus_published" for name in ("mIoU", "gflops", "speedup")))
-    shown = table[[name for name in (*names, *NUMBERS, *more) if table[name].notna().any()]]
+    pairs = ("mIoU", "gflops", "speedup")
+    table = table.assign(**{f"{name}_minus_published": table[name] - table[f"published_{name}"] for name in pairs})
+    names = ("checkpoint", "data", "setting", "method", "environment", "compared_images", "obstacle", *NUMBERS)
+    more = ("throughput_batch_size", *(f"{name}_minus_published" for name in pairs))
+    shown = table[[name for name in (*names, *more) if table[name].notna().any()]]
     return str(shown.map(csv_cell).to_csv(index=False))
 
 

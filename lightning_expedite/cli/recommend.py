@@ -65,7 +65,7 @@ def _recommend(options: Namespace) -> int:
         content = json.dumps(content_of(found), indent=1, allow_nan=False, default=str)
         write_atomically(options.json, content.encode())
     if options.write_config is not None and found.chosen is not None:
-        write_atomically(options.write_config, config_text(found.chosen.candidate).encode())
+        write_atomically(options.write_config, config_text(found.chosen).encode())
         print(f"wrote {options.write_config}")
     return 0
 

@@ -14,7 +14,7 @@ _OWN_FILES = re.compile(r"(front_\w+|per_class)\.(png|svg|csv)")
 def run(arguments: Sequence[str]) -> int:
     """Read the results, write the report and print where it is."""
     options = make_parser().parse_args(list(arguments))
-    # Only here: pictures and pages take a moment to import, and --help needs neither.
+    # Only here: pandas and plotly take a moment to import, and --help needs neither.
     from ..analysis.report import make_report, report_files
 
     report = make_report(options.paths)
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"note: {caution}")
     for missing in report.missing:
         print(f"missing: {missing.what}\n  {missing.command}")
-    print(f"the report is {options.output / PAGE_FILE}; tables and pictures are beside it")
+    print(f"the report is {options.output / PAGE_FILE}; tables are beside it")
     return 0
 
 
