@@ -1,24 +1,19 @@
-"""Results of made-up tests and benchmarks, in the layout of the real ones."""
+"""Results with counts of every image and passes of every timing, in the layout of the real ones."""
 
 import json
 
 import numpy as np
+from results_files import benchmark, environment, reducer, row, scores, write
 
 from lightning_expedite.analysis.comparison import ImageCounts, mean_iou
 
-TOME = "lightning_expedite.reducers.ToMe"
-ENVIRONMENT = {
-    "lightning_expedite": "0.1.0",
-    "torch": "2.14.1",
-    "device": "Test CPU",
-    "device_type": "cpu",
-    "precision": "32-true",
-    "threads": 2,
-}
+ENVIRONMENT = environment("32-true", device="Test CPU")
+QUALITIES = {0.1: 0.899, 0.2: 0.894, 0.3: 0.88, 0.4: 0.83}
+MS = {0.1: 18.0, 0.2: 16.0, 0.3: 14.0, 0.4: 11.0}
 
 
 def tome(ratio):
-    return {"class_path": TOME, "init_args": {"ratio": ratio}}
+    return reducer(("ToMe", {"ratio": ratio}))
 
 
 def counts_of(quality, images=60, classes=6, seed=0, noise=0.02):
@@ -32,109 +27,61 @@ def counts_of(quality, images=60, classes=6, seed=0, noise=0.02):
 
 
 def images_of(counts):
-    for number, (index, name, height, width) in enumerate(counts.images):
-        parts = np.stack([counts.intersection[number], counts.prediction[number], counts.label[number]])
-        classes = parts.any(axis=0).nonzero()[0]
-        intersection, prediction, label = parts[:, classes].tolist()
-        yield {
-            "index": index,
-            "name": name,
-            "digest": (counts.digests or [None] * len(counts.images))[number],
-            "height": height,
-            "width": width,
-            "classes": classes.tolist(),
-            "intersection": intersection,
-            "prediction": prediction,
-            "label": label,
-        }
+    """The lines of ``images.jsonl``."""
+    digests = counts.digests or [None] * len(counts.images)
+    for number, image in enumerate(counts.images):
+        line = dict(zip(("index", "name", "height", "width"), image, strict=True), digest=digests[number])
+        pixels = {name: getattr(counts, name)[number] for name in ("intersection", "prediction", "label")}
+        classes = np.stack([*pixels.values()]).any(axis=0).nonzero()[0]
+        yield line | {"classes": classes.tolist()} | {name: one[classes].tolist() for name, one in pixels.items()}
 
 
 def write_test(folder, counts, reducer, **changes):
     """Write what ``test`` leaves."""
     totals = {name: getattr(counts, name).sum(axis=0) for name in ("intersection", "union", "prediction", "label")}
-    content = {
-        "scores": {"mIoU": float(mean_iou(totals["intersection"], totals["union"])), "aAcc": None, "mAcc": None},
-        "per_class": [{"name": str(number), "IoU": None} for number in range(counts.label.shape[1])],
-        **{name: values.tolist() for name, values in totals.items()},
-        "images": len(counts.images),
-        "images_total": len(counts.images),
-        "complete": True,
-        "protocol": {"convention": "mmseg", "window": 128, "stride": 128},
-        "config": {
-            "data": {"class_path": "lightning_expedite.data.Demo", "init_args": {}},
-            "model": {"checkpoint": "demo", "reducer": reducer},
-        },
-        "environment": ENVIRONMENT,
-        **changes,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(content))
-    (folder / "images.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in images_of(counts)))
+    content = scores(images=len(counts.images), classes=[str(number) for number in range(counts.label.shape[1])])
+    content["scores"] = {"mIoU": float(mean_iou(totals["intersection"], totals["union"])), "aAcc": None, "mAcc": None}
+    content["config"]["model"]["reducer"] = reducer
+    content |= {"environment": ENVIRONMENT, **{name: values.tolist() for name, values in totals.items()}, **changes}
+    write(folder / "results.json", content)
+    (folder / "images.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in images_of(counts)))
 
 
-def write_benchmark(folder, *rows, checkpoint="demo", **environment):
-    """Write what ``benchmark`` leaves; a row is a reducer, its time in ms and, if wanted, the spread of its passes."""
-    content = {
-        "kind": "benchmark",
-        "environment": {**ENVIRONMENT, **environment},
-        "settings": {"precision": "32-true", "compile": False},
-        "rows": [row_of(*row, checkpoint=checkpoint) for row in rows],
-        "failed": [],
-        "notes": [],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "benchmark.json").write_text(json.dumps(content))
+def write_benchmark(folder, *rows, **changes):
+    """Write what ``benchmark`` leaves; a row is a reducer, its time in ms and, if wanted, spread and memory."""
+    write(folder / "benchmark.json", benchmark(*(row_of(*one) for one in rows), **{"device": "Test CPU", **changes}))
 
 
-def row_of(reducer, ms, spread=0.0, memory=100.0, checkpoint="demo"):
+def row_of(reducer, ms, spread=0.0, memory=100.0):
     """Return a row of a setting whose baseline takes 20 ms; at batch 4 both are twice as fast."""
-    steps = np.linspace(-1, 1, 21)
-    times = {"unreduced": np.full(21, 20.0), "reduced": ms * (1 + spread * steps)}
+    times = {"unreduced": np.full(21, 20.0), "reduced": ms * (1 + spread * np.linspace(-1, 1, 21))}
     ratios = times["unreduced"] / times["reduced"]
-    middle, first, third = np.quantile(ratios, (0.5, 0.25, 0.75))
-    speedup = {"median": middle, "q1": first, "q3": third, "pairs": 21}
-    sides = ("unreduced", "reduced") if reducer else ("unreduced",)
-    empty = {"reduced": None}
+    speedup = describe(ratios, "") | {"pairs": 21}
+    content = row(None, config="none" if reducer is None else f"tome_{reducer['init_args']['ratio']}")
+    content |= {"reducer": reducer, "peak_memory_mib": {"unreduced": 200.0, "reduced": memory}}
+    for side, values in times.items():
+        if side == "unreduced" or reducer:
+            content["gflops"][side] = float(values.mean() / 10)
+            content["latency"][side] = describe(values, "_ms")
+            content["throughput"][side] = 4 / (2 * float(np.median(values)) / 1000)
+            content["throughput"].setdefault("seconds", {})[side] = (2 * values / 1000).tolist()
+    content["latency"]["speedup"] = content["throughput"]["speedup"] = speedup
+    return content
+
+
+def describe(values, unit):
     return {
-        "config": "none" if reducer is None else f"tome_{reducer['init_args']['ratio']}",
-        "reducer": reducer,
-        "model": {"checkpoint": checkpoint, "untrained": False},
-        "input": {"source": "Demo", "size": [128, 128]},
-        "gflops": {**empty, **{side: float(times[side].mean() / 10) for side in sides}, "ratio": None},
-        "efficiency": None,
-        "latency": {
-            **empty,
-            **{side: describe(times[side]) for side in sides},
-            "speedup": speedup if reducer else {"median": 1.0, "q1": 1.0, "q3": 1.0, "pairs": 0},
-            "seconds": {**empty, **{side: (times[side] / 1000).tolist() for side in sides}},
-        },
-        "throughput": {
-            **empty,
-            "batch_size": 4,
-            **{side: 4 / (2 * float(np.median(times[side])) / 1000) for side in sides},
-            "speedup": speedup,
-            "seconds": {**empty, **{side: (2 * times[side] / 1000).tolist() for side in sides}},
-        },
-        "peak_memory_mib": {"unreduced": 200.0, "reduced": memory if reducer else None},
+        f"{name}{unit}": np.quantile(values, share) for name, share in (("median", 0.5), ("q1", 0.25), ("q3", 0.75))
     }
-
-
-def describe(times):
-    median, first, third = np.quantile(times, (0.5, 0.25, 0.75))
-    return {"median_ms": median, "q1_ms": first, "q3_ms": third}
-
-
-QUALITIES = {0.1: 0.899, 0.2: 0.894, 0.3: 0.88, 0.4: 0.83}
-MS = {0.1: 18.0, 0.2: 16.0, 0.3: 14.0, 0.4: 11.0}
 
 
 def write_sweep(folder, images=60, benchmarked=True):
     """Write a sweep of ToMe: the baseline at 90% right pixels and four ratios, ever faster and worse."""
     for ratio, quality in {None: 0.9, **QUALITIES}.items():
         point = folder / "points" / ("none" if ratio is None else f"tome_ratio{ratio}")
-        reducer = None if ratio is None else tome(ratio)
-        write_test(point / "test", counts_of(quality, images), reducer)
+        spec = None if ratio is None else tome(ratio)
+        write_test(point / "test", counts_of(quality, images), spec)
         (point / "point.yaml").write_text("model: {}\n")
         if benchmarked:
-            write_benchmark(point / "benchmark", (reducer, MS.get(ratio, 20.0)))
+            write_benchmark(point / "benchmark", (spec, MS.get(ratio, 20.0)))
     return folder

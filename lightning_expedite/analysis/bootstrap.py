@@ -63,11 +63,9 @@ class Losses:
 
     @cached_property
     def _deviations(self) -> Floats:
-        """Distances ``(R, S)`` of resampled losses from the estimates, in standard errors.
-
-        A resample in which nothing differs has no standard error: it takes that of the images. One that has none of a
-        setting's images (see `bootstrap_losses`) says nothing about it and counts as no deviation.
-        """
+        """Distances ``(R, S)`` of resampled losses from the estimates, in standard errors."""
+        # A resample in which nothing differs takes the standard error of the images; one that has none of a setting's
+        # images counts as no deviation.
         errors = np.where(self.resampled_errors > 0, self.resampled_errors, self.errors)
         return np.nan_to_num((self.resampled - self.estimates) / np.where(errors > 0, errors, 1.0))
 
@@ -104,12 +102,11 @@ def losses_and_errors(weights: Floats, baseline: ImageCounts, settings: Sequence
 
     The errors are those of mIoU's linearisation (the infinitesimal jackknife: Davison and Hinkley 1997, section 2.7).
     """
-    losses = np.zeros((len(weights), len(settings)))
-    errors = np.zeros_like(losses)
-    full = miou_and_influence(weights, baseline)
+    losses, errors = np.zeros((2, len(weights), len(settings)))
+    whole = miou_and_influence(weights, baseline)
     for number, counts in enumerate(settings):
         names = [name for _, name, _, _ in counts.images]
-        own, (miou, influence) = weights, full
+        own, (miou, influence) = weights, whole
         if len(names) < len(baseline.images):
             own = weights[:, [baseline.positions[name] for name in names]]
             miou, influence = miou_and_influence(own, baseline.select(names))
@@ -124,7 +121,7 @@ def miou_and_influence(weights: Floats, counts: ImageCounts) -> tuple[Floats, Fl
 
     The influence is the derivative of mIoU with respect to the image's weight.
     """
-    # Sums of pixels stay far below 2^53, up to which float64 holds integers exactly.
+    # Sums of pixels stay far below 2^53, up to which float64 holds whole numbers exactly.
     intersections, unions = counts.intersection.astype(np.float64), counts.union.astype(np.float64)
     intersection, union = weights @ intersections, weights @ unions
     present = union > 0
