@@ -279,7 +279,7 @@ def test_files_are_not_replaced_unless_that_is_said(written, run, fails, tmp_pat
     assert run(*words)[0] == 0
     config = yaml.safe_load((tmp_path / "chosen.yaml").read_text())
     assert config["model"].items() >= {"checkpoint": "demo", "reducer": tome(0.4)}.items()
-    assert "chosen.yaml exists already; give --overwrite" in fails(*words)
+    assert "chosen.yaml exists already; use --overwrite" in fails(*words)
     assert run(*words, "--overwrite")[0] == 0
 
 

@@ -103,10 +103,10 @@ def losses_and_errors(weights: Floats, baseline: ImageCounts, settings: Sequence
     The errors are those of mIoU's linearisation (the infinitesimal jackknife: Davison and Hinkley 1997, section 2.7).
     """
     losses, errors = np.zeros((2, len(weights), len(settings)))
-    whole = miou_and_influence(weights, baseline)
+    full = miou_and_influence(weights, baseline)
     for number, counts in enumerate(settings):
         names = [name for _, name, _, _ in counts.images]
-        own, (miou, influence) = weights, whole
+        own, (miou, influence) = weights, full
         if len(names) < len(baseline.images):
             own = weights[:, [baseline.positions[name] for name in names]]
             miou, influence = miou_and_influence(own, baseline.select(names))
@@ -121,7 +121,7 @@ def miou_and_influence(weights: Floats, counts: ImageCounts) -> tuple[Floats, Fl
 
     The influence is the derivative of mIoU with respect to the image's weight.
     """
-    # Sums of pixels stay far below 2^53, up to which float64 holds whole numbers exactly.
+    # Sums of pixels stay far below 2^53, up to which float64 holds integers exactly.
     intersections, unions = counts.intersection.astype(np.float64), counts.union.astype(np.float64)
     intersection, union = weights @ intersections, weights @ unions
     present = union > 0

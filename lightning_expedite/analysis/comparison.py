@@ -60,8 +60,8 @@ def mean_iou(intersection: Counts | Floats, union: Counts | Floats) -> Floats:
     """Compute mIoU in percent from counts summed over images, as `evaluation.metrics.scores_of` does.
 
     Args:
-        intersection: ``(..., K)``, whole numbers.
-        union: ``(..., K)``, whole numbers.
+        intersection: ``(..., K)``, integers.
+        union: ``(..., K)``, integers.
 
     Returns:
         ``(...)``: the mean over the classes whose union is not 0; NaN if there is none.
@@ -147,14 +147,15 @@ def common_counts(run: Evaluation, baseline: Evaluation) -> tuple[ImageCounts, I
         return "it has no image in common with the baseline"
     if counts.label.shape[1] != others.label.shape[1]:
         return "its classes are not those of the baseline"
-    mine, its = counts.select(names), others.select(names)
-    wrong = (mine.label != its.label).any(axis=1)
-    wrong |= np.array([one[2:] != other[2:] for one, other in zip(mine.images, its.images, strict=True)])
-    wrong |= np.array([None not in pair and pair[0] != pair[1] for pair in zip(mine.digests, its.digests, strict=True)])
+    tested, reference = counts.select(names), others.select(names)
+    wrong = (tested.label != reference.label).any(axis=1)
+    wrong |= np.array([one[2:] != other[2:] for one, other in zip(tested.images, reference.images, strict=True)])
+    digests = zip(tested.digests, reference.digests, strict=True)
+    wrong |= np.array([None not in pair and pair[0] != pair[1] for pair in digests])
     if wrong.any():
         changed = f"{wrong.sum()} of {len(names)}, such as {names[wrong.argmax()]}"
         return f"images or labels changed between the runs ({changed})"
-    return mine, its
+    return tested, reference
 
 
 def best_baseline(run: Evaluation, baselines: Sequence[Evaluation]) -> Evaluation | None:

@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing but itself."""
+"""A report as one self-contained page."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ _OTHERS = (Look("#E69F00", "triangle-down"), Look("#56B4E9", "cross"), Look("#99
 
 
 def page(table: pd.DataFrame, classes: Mapping[str, pd.DataFrame], **lists: Any) -> str:
-    """Return the page: everything is in it, and its policy forbids it to load anything.
+    """Return the page: everything is in it, and its policy forbids loading anything.
 
     Args:
         table: As `read_results` returns it.
@@ -44,7 +44,7 @@ def page(table: pd.DataFrame, classes: Mapping[str, pd.DataFrame], **lists: Any)
         lists: ``cautions`` and ``missing``.
 
     Returns:
-        HTML. Texts from files are escaped wherever they stand.
+        HTML. Texts from files are escaped everywhere.
     """
     found = views(table)
     scripts = [get_plotlyjs(), _asset("report.js")] if found else [_asset("report.js")]

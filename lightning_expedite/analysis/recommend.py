@@ -57,7 +57,7 @@ class Goal:
         """Check the numbers."""
         if not self.limits:
             raise ConfigError(
-                "recommend needs a goal: give --max_loss, --min_throughput, --max_latency or --max_memory, or several"
+                "recommend needs a goal: set --max_loss, --min_throughput, --max_latency or --max_memory, or several"
             )
         for name, value in self.limits.items():
             least = "0 or more" if name == "max_loss" else "above 0"
@@ -134,7 +134,7 @@ def recommend(paths: Sequence[Path], goal: Goal, environment: str | None = None)
         raise DataError("there are benchmarks but no test among the results: run test for the same configs")
     if len(tested) > 1:
         titles = "; ".join(tested)
-        raise DataError(f"the results are of several models or data sets ({titles}): give the paths of one of them")
+        raise DataError(f"the results are of several models or data sets ({titles}): name the paths of one of them")
     own, others = (table[table["subject"].eq(tested[0]) == same] for same in (True, False))
     left_out = list(zip(others["name"], "of other weights, " + others["checkpoint"], strict=True))
     environment = choose_environment(own["environment"].dropna().unique(), environment)
@@ -178,10 +178,10 @@ def _comparable_counts(evaluation: Evaluation | None, baseline: Evaluation) -> I
     if evaluation is None:
         return "not tested: its scores are not known"
     reason = obstacle(evaluation, baseline)
-    mine, its = evaluation.protocol, baseline.protocol
-    for name in {**its, **mine}:
-        if reason is None and mine.get(name) != its.get(name):
-            reason = f"tested with {name} {mine.get(name)}, the baseline with {its.get(name)}"
+    tested, reference = evaluation.protocol, baseline.protocol
+    for name in {**reference, **tested}:
+        if reason is None and tested.get(name) != reference.get(name):
+            reason = f"tested with {name} {tested.get(name)}, the baseline with {reference.get(name)}"
     if reason is not None:
         return reason
     pair = common_counts(evaluation, baseline)

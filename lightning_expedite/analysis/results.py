@@ -99,7 +99,7 @@ def point_of(path: Path) -> Path | None:
 def _find(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
-            raise DataError(f"{path} does not exist: give results.json, benchmark.json or folders that contain them")
+            raise DataError(f"{path} does not exist: name results.json, benchmark.json or folders that contain them")
         found = (file for name in (RESULTS_FILE, BENCHMARK_FILE) for file in path.rglob(name))
         yield from sorted(found) if path.is_dir() else [path]
 
@@ -265,7 +265,7 @@ def _with_unique_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def published_tables() -> dict[str, Any]:
-    """Return the published rows, their source, and the weights and reducer settings that they stand for."""
+    """Return the published rows, their source, and the weights and reducer settings that they belong to."""
     text = importlib.resources.files("lightning_expedite").joinpath("assets/published.json").read_text("utf-8")
     tables: dict[str, Any] = json.loads(text)
     return tables
@@ -298,7 +298,7 @@ def find_published(run: Run) -> dict[str, float]:
 
 
 def _same(*settings: Mapping[str, Any]) -> bool:
-    """Compare settings without the seed; one number of clusters stands for as many rows as columns."""
+    """Compare settings without the seed; one number of clusters is used for both rows and columns."""
     one, other = (
         {name: [value, value] if name == "clusters" and not isinstance(value, list) else value for name, value in items}
         for items in (mapping.items() for mapping in settings)
