@@ -16,10 +16,6 @@ DATA = Path(__file__).parent / "data"
 REDUCERS = {"cluster": TokenClustering, "evit": EViT, "tome": ToMe, "act": ACT}
 
 
-def make_reducer(name: str, settings: dict[str, Any]) -> Reducer | None:
-    return None if name == "none" else REDUCERS[name](**settings)
-
-
 @dataclass(frozen=True)
 class ParityCase:
     folder: str
@@ -38,7 +34,7 @@ class ParityCase:
         return (DATA if self.bundled else SHARED) / "parity" / self.folder
 
     def make_reducer(self) -> Reducer | None:
-        return make_reducer(self.reducer, self.settings)
+        return None if self.reducer == "none" else REDUCERS[self.reducer](**self.settings)
 
     def tensors(self):
         with safe_open(self.place / "tensors.safetensors", "pt") as file:
@@ -55,21 +51,12 @@ def tensor_names(folder: Path) -> tuple[str, ...]:
 
 
 def parity_cases() -> list[ParityCase]:
-    cases = []
-    for path in sorted((DATA / "parity").glob("*/cases.json")):
-        content = json.loads(path.read_text())
-        cases += [
-            ParityCase(
-                path.parent.name,
-                case["case"],
-                case["reducer"],
-                case["input"],
-                content["convention"],
-                case["settings"],
-            )
-            for case in content["cases"]
-        ]
-    return cases
+    contents = {path.parent.name: json.loads(path.read_text()) for path in (DATA / "parity").glob("*/cases.json")}
+    return [
+        ParityCase(folder, case["case"], case["reducer"], case["input"], content["convention"], case["settings"])
+        for folder, content in sorted(contents.items())
+        for case in content["cases"]
+    ]
 
 
 def parity_parameters():

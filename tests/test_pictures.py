@@ -95,8 +95,7 @@ def test_a_comparison_shows_both_predictions_in_the_palette_with_its_score():
         if name.startswith("only reduced"):
             assert (changed[codes == labels.LOST] == colour).all()
 
-
-def test_a_comparison_without_ground_truth_has_no_scores():
+    # Without ground truth there are no scores.
     figure = visualization.compare(picture(), class_map(seed=1), class_map(seed=2), names=("all tokens", "ToMe"))
     panels = by_title(figure)
     assert set(panels) == {"image", "all tokens", "ToMe", "where they differ", ""}
@@ -212,10 +211,8 @@ def test_predict_compares_with_the_baseline(monkeypatch, run, data):
         assert not np.array_equal(baseline, reduced)
         assert min(matplotlib.image.imread(file).shape[:2]) > 400
 
-
-def test_images_without_labels_are_compared_too(run, data):
-    (data / "labels/part0/0.png").unlink()
-    words = ("predict", "--config", make_config(data, reducer=TOME), "--compare", "--output")
+    (data / "labels/part0/0.png").unlink()  # images without labels are compared too
+    words = ("predict", "--config", config, "--compare", "--output")
     assert run(*words, "lost")[0] == 0
     assert run(*words, "own", "--images", data / "images/part0")[0] == 0
     assert [len(list(Path(folder).rglob("comparisons/**/*.png"))) for folder in ("lost", "own")] == [4, 2]

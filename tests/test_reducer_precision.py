@@ -23,15 +23,13 @@ def test_products_of_half_precision_tokens_are_those_of_float32(dtype):
     assert close(found.double(), expected, 1e-6)  # rounded to bfloat16 it would be off by 2e-3
 
 
-def test_products_and_distances_ignore_autocast():
+def test_products_and_distances_ignore_autocast_and_restore_the_precision_of_others():
     left, right = noise(1, 30, 64), noise(1, 20, 64, seed=1)
     with torch.autocast("cpu", torch.bfloat16):
         found, distances = matmul_fp32(left, right.transpose(1, 2), left.dtype), squared_distances(left, right)
     assert close(found.double(), left.double() @ right.double().transpose(1, 2), 1e-6)
     assert close(distances.double(), torch.cdist(left.double(), right.double()).square(), 1e-5)
 
-
-def test_the_precision_of_other_products_is_restored():
     before = torch.backends.mkldnn.matmul.fp32_precision
     matmul_fp32(noise(1, 8, 16).bfloat16(), noise(1, 16, 8).bfloat16(), torch.bfloat16)
     with pytest.raises(RuntimeError):

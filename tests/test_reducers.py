@@ -155,16 +155,7 @@ class LateReduction(PairReduction):
         return logits[:, torch.arange(self.layout.patches) // 2]
 
 
-with pytest.warns(DeprecationWarning, match=r"OldReduction\.masks is now called restore_logits"):
-
-    class OldReduction(LateReduction):
-        """Has a hook by its former name."""
-
-        def masks(self, logits):
-            return LateReduction.restore_logits(self, logits)
-
-
-@pytest.mark.parametrize("kind", [PairReduction, LateReduction, OldReduction])
+@pytest.mark.parametrize("kind", [PairReduction, LateReduction])
 def test_a_custom_reducer_merges_permanently_and_restores(kind):
     model = tiny_model(PairMerging(kind))
     logits, _ = model.segment_patches(noise(2, 3, 24, 40))

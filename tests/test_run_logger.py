@@ -17,7 +17,7 @@ from small_run import make_config, make_data
 from lightning_expedite.cli.loggers import with_place
 from lightning_expedite.data import Folder
 from lightning_expedite.evaluation.run_logger import markdown_table
-from lightning_expedite.visualization.strips import GAP, LONGEST, mark, strip
+from lightning_expedite.visualization.arrays import GAP, LONGEST, mark, strip
 
 EVIT = {"class_path": "EViT", "init_args": {"locations": [2], "keep_rate": 0.6}}
 LATENCY = "--trainer.callbacks+=lightning_expedite.benchmarking.LatencyProfiler"

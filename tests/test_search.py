@@ -66,25 +66,13 @@ def test_all_values_of_the_spaces_suit_the_reducers():
             kind(**settings).check(encoder)
 
 
-def test_layers_are_spaced_and_within_the_range():
+def test_layers_and_images_are_spaced_and_within_the_range():
     trial = optuna.trial.FixedTrial({"x_first": 3, "x_gap": 2, "x_count": 3})
     assert LayerChoice(1, 11).suggest(trial, "x") == (3, 5, 7)
     trial = optuna.trial.FixedTrial({"x_first": 5, "x_gap": 1, "x_count": 3})
     assert LayerChoice(1, 6).suggest(trial, "x") == (5, 6)
     assert GridRange(2, (10, 5)).suggest(optuna.trial.FixedTrial({"x_rows": 7}), "x") == (7, 4)
-
-
-def test_former_names_of_ranges_still_work():
-    from lightning_expedite.reducers import spaces
-
-    with pytest.warns(DeprecationWarning, match="Whole is now IntRange"):
-        assert spaces.Whole is IntRange
-
-
-def test_the_subset_is_spread_evenly():
-    assert spread(100, 4) == [12, 37, 62, 87]
-    assert spread(3, 10) == [0, 1, 2]
-    assert spread(7, 7) == list(range(7))
+    assert [spread(100, 4), spread(3, 10), spread(7, 7)] == [[12, 37, 62, 87], [0, 1, 2], list(range(7))]
 
 
 def test_finalists_are_on_the_front_and_around_the_limit():
@@ -138,6 +126,12 @@ def test_an_interrupted_study_goes_on_and_ends_when_nothing_new_is_left(tmp_path
     small = Study(tmp_path / "small", {"hashes": IntRange(8, 10)}, {})
     small.run(lambda settings, end: Tried(settings, 1.0, 0.0, 1.0), 60)
     assert sorted(tried.settings["hashes"] for tried in small.tried) == [8, 9, 10]
+    waits = []
+    killed = Study(tmp_path / "killed", SPACE, {})
+    killed._study.ask()  # whoever asked holds no lock
+    killed.run(made_up, 0, lambda: waits.append(True))
+    assert [trial.state.name for trial in killed._study.trials] == ["FAIL"]
+    assert waits == [True]
 
 
 def test_workers_share_the_trials_and_other_inputs_are_refused_until_they_end(tmp_path):
@@ -166,13 +160,6 @@ def test_workers_share_the_trials_and_other_inputs_are_refused_until_they_end(tm
 
 def interrupt():
     raise KeyboardInterrupt
-
-
-def test_trials_of_killed_workers_fail(tmp_path):
-    study = Study(tmp_path, SPACE, {})
-    study._study.ask()  # whoever asked holds no lock
-    study.run(made_up, 0)
-    assert [trial.state.name for trial in study._study.trials] == ["FAIL"]
 
 
 def test_the_budget_is_kept_over_several_calls(tmp_path):

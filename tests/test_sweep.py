@@ -18,7 +18,8 @@ from lightning_expedite.search.workers import open_study
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["none", "tome_ratio0.2", "tome_ratio0.4"]
-ALL_STEPS = [(name, step) for name in NAMES for step in ("test", "benchmark")]
+FILES = ["benchmark/benchmark.csv", "benchmark/benchmark.json", "log.txt", "point.yaml", "test/config.yaml"]
+FILES += ["test/images.jsonl", "test/metrics.csv", "test/results.json"]
 
 
 @pytest.fixture
@@ -36,30 +37,21 @@ def counts(out):
 
 
 def test_a_sweep_leaves_a_test_and_a_benchmark_of_every_point(run, ran, tmp_path):
-    words = prepare(tmp_path)
-    status, printed, _ = run(*words, "--model.stride", "64")
-    assert (status, ran) == (0, ALL_STEPS)
+    words = [*prepare(tmp_path), "--model.stride", "64"]
+    status, printed, _ = run(*words)
+    assert (status, ran) == (0, [(name, step) for name in NAMES for step in ("test", "benchmark")])
     out = tmp_path / "out"
     assert "tome_ratio0.2: test took" in printed
     assert "lightning-expedite recommend out --max_loss 0.5" in printed
     content = json.loads((out / "sweep.json").read_text())
-    assert content["kind"] == "sweep"
-    assert content["grid"]["entries"] == [TOME]
+    assert (content["kind"], content["grid"]["entries"]) == ("sweep", [TOME])
     assert [point["name"] for point in content["points"]] == NAMES
     assert content["points"][0]["reducer"] is None
     assert content["points"][1]["reducer"]["init_args"]["ratio"] == 0.2
     for name in NAMES:
         folder = out / "points" / name
-        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == [
-            "benchmark/benchmark.csv",
-            "benchmark/benchmark.json",
-            "log.txt",
-            "point.yaml",
-            "test/config.yaml",
-            "test/images.jsonl",
-            "test/metrics.csv",
-            "test/results.json",
-        ]
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        assert files == FILES
     assert len(set(counts(out).values())) == 3
     study = open_study(out, "test,benchmark", ["maximize", "minimize"])[0]
     assert {trial.user_attrs["point"]: trial.values[0] for trial in study.trials} == {
@@ -68,23 +60,20 @@ def test_a_sweep_leaves_a_test_and_a_benchmark_of_every_point(run, ran, tmp_path
 
     before = results(out)
     ran.clear()
-    status, printed, _ = run(*words, "--model.stride", "64")
+    status, printed, _ = run(*words)
     assert (status, ran, results(out)) == (0, [], before)
     assert "3 of 3 points are done already: nothing to do" in printed
 
-
-def test_a_points_config_is_usable_alone(run, ran, tmp_path):
-    assert run(*prepare(tmp_path), "--model.stride", "64", "--steps", "test")[0] == 0
-    point = tmp_path / "out/points/tome_ratio0.4/point.yaml"
+    point = out / "points/tome_ratio0.4/point.yaml"  # usable alone
     content = yaml.safe_load(point.read_text())
     assert content["model"]["stride"] == 64
     assert content["model"]["reducer"]["init_args"]["ratio"] == 0.4
     assert run("test", "--config", point)[0] == 0
     alone = tmp_path / "runs/tome_ratio0.4"  # a point is named after its folder
-    assert (alone / "images.jsonl").read_text() == counts(tmp_path / "out")["tome_ratio0.4"]
+    assert (alone / "images.jsonl").read_text() == counts(out)["tome_ratio0.4"]
 
 
-def test_results_that_are_missing_or_damaged_are_made_again(run, ran, tmp_path):
+def test_results_that_are_missing_damaged_or_of_other_settings(run, fails, ran, tmp_path):
     words = prepare(tmp_path, ONE)
     assert run(*words)[0] == 0
     out = tmp_path / "out/points"
@@ -98,11 +87,6 @@ def test_results_that_are_missing_or_damaged_are_made_again(run, ran, tmp_path):
     assert ran == [("none", "test"), ("tome_ratio0.2", "test"), ("tome_ratio0.2", "benchmark")]
     assert json.loads(damaged.read_text())["images"] == 2
 
-
-def test_results_with_other_settings_are_refused_by_name_unless_they_may_be_replaced(run, fails, ran, tmp_path):
-    words = prepare(tmp_path, ONE)
-    assert run(*words)[0] == 0
-    out = tmp_path / "out"
     before = results(out)
     ran.clear()
     message = fails(*words, "--model.stride", "64")
@@ -118,27 +102,22 @@ def test_results_with_other_settings_are_refused_by_name_unless_they_may_be_repl
         assert ran == expected
 
 
-def test_a_grid_may_grow_and_shrink(run, ran, tmp_path):
-    words = [*prepare(tmp_path, ONE), "--steps", "test"]
-    assert run(*words)[0] == 0
-    ran.clear()
-    for ratios, expected in (([0.2, 0.3], ["tome_ratio0.3"]), ([0.3], [])):
-        (tmp_path / "grid.yaml").write_text(yaml.safe_dump([{"class_path": "ToMe", "grid": {"ratio": ratios}}]))
-        ran.clear()
-        assert run(*words)[0] == 0
-        assert [name for name, _ in ran] == expected
-
-
-def test_a_point_that_fails_is_reported_and_tried_again(run, ran, tmp_path):
+def test_a_point_that_fails_is_reported_and_tried_again_and_a_grid_may_grow_and_shrink(run, ran, tmp_path):
     words = [*prepare(tmp_path, BROKEN, ONE), "--steps", "test"]
+    label = tmp_path / "labels/part0/0.png"
+    label.rename(tmp_path / "kept.png")
+    assert run(*words)[0] == 2
+    failure = json.loads((tmp_path / "out/points/none/failed.json").read_text())
+    assert "labels/part0/0.png" in failure["error"]  # an error of the user, in its own words
+    assert "error:" not in failure["error"]
+    (tmp_path / "kept.png").rename(label)
+    ran.clear()
     status, printed, _ = run(*words)
     assert status == 2
     assert ran == [("none", "test"), ("broken", "test"), ("tome_ratio0.2", "test")]
     point = tmp_path / "out/points/broken"
-    assert json.loads((point / "failed.json").read_text()) == {
-        "step": "test",
-        "error": "RuntimeError: broken on purpose",
-    }
+    failure = {"step": "test", "error": "RuntimeError: broken on purpose"}
+    assert json.loads((point / "failed.json").read_text()) == failure
     assert "broken: test failed: RuntimeError: broken on purpose" in printed
     assert "1 point is not finished" in printed
     assert 'raise RuntimeError("broken on purpose")' in (point / "log.txt").read_text()
@@ -147,18 +126,14 @@ def test_a_point_that_fails_is_reported_and_tried_again(run, ran, tmp_path):
     assert run(*words)[0] == 0
     assert ran == [("broken", "test")]
     assert not (point / "failed.json").exists()
+    for ratios, expected in (([0.2, 0.3], [("tome_ratio0.3", "test")]), ([0.3], [])):
+        (tmp_path / "grid.yaml").write_text(yaml.safe_dump([{"class_path": "ToMe", "grid": {"ratio": ratios}}]))
+        ran.clear()
+        assert run(*words)[0] == 0
+        assert ran == expected
 
 
-def test_an_error_of_the_user_is_reported_in_its_own_words(run, ran, tmp_path):
-    words = [*prepare(tmp_path), "--steps", "test"]
-    (tmp_path / "labels/part0/0.png").unlink()
-    assert run(*words)[0] == 2
-    failure = json.loads((tmp_path / "out/points/none/failed.json").read_text())
-    assert "labels/part0/0.png" in failure["error"]
-    assert "error:" not in failure["error"]
-
-
-def test_an_interrupted_sweep_goes_on(run, ran, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_goes_on_and_waits_for_others_in_one_line(run, ran, tmp_path, monkeypatch):
     def interrupt(point, steps, console):
         if point.name != "none":
             raise KeyboardInterrupt
@@ -171,8 +146,12 @@ def test_an_interrupted_sweep_goes_on(run, ran, tmp_path, monkeypatch):
         status, _, error = run(*words)
     assert (status, error) == (130, "error: interrupted; the same command continues from here\n")
     ran.clear()
-    assert run(*words, "--shard", "1/2")[0] == 0  # which has no effect any more
-    assert ran == [("tome_ratio0.2", "test")]
+    others = iter((["tome_ratio0.9"], ["tome_ratio0.9"], []))
+    monkeypatch.setattr(workers.Queue, "others_running", lambda queue: next(others))
+    monkeypatch.setattr(workers, "_POLL_SECONDS", 0)
+    status, printed, _ = run(*words, "--shard", "1/2")  # which has no effect any more
+    assert (status, ran) == (0, [("tome_ratio0.2", "test")])
+    assert printed.count("waiting for other workers: tome_ratio0.9\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def step(layer, lasts=False, part=""):
     return Grouping(layer, torch.zeros(1, 2, 2), 1, part, lasts)
 
 
-def test_a_layer_shows_its_own_steps_or_the_last_one_that_lasts():
+def test_a_layer_shows_its_own_steps_or_the_last_one_that_lasts_and_some_are_chosen():
     lasting = [step(2, lasts=True), step(4, lasts=True)]
     assert steps_at(lasting, 1) == []
     assert [(found.layer, found.group) for found in steps_at(lasting, 3)] == [(3, lasting[0].group)]
@@ -147,9 +147,6 @@ def test_a_layer_shows_its_own_steps_or_the_last_one_that_lasts():
     passing = [step(2, part="attention"), step(2, part="MLP")]
     assert steps_at(passing, 2) == passing
     assert steps_at(passing, 3) == []
-
-
-def test_default_layers_run_from_the_first_to_the_last():
     assert default_layers([step(4), step(7)]) == [4, 7]
     assert default_layers([step(layer) for layer in range(1, 13)]) == [1, 4, 7, 9, 12]
     assert default_layers([step(layer, part=part) for layer in range(1, 13) for part in "ab"]) == [1, 5, 8, 12]
@@ -208,18 +205,11 @@ class Halving(Reducer):
         self.reports = reports
 
     def start(self, layout):
-        return HalvingReduction(layout, self.reports)
+        return (ReportedHalves if self.reports else Halves)(layout)
 
 
-class HalvingReduction(Reduction):
-    def __init__(self, layout, reports):
-        super().__init__(layout)
-        self.reports = reports
-
+class Halves(Reduction):
     def prepare_tokens(self, tokens):
-        if self.reports:
-            group = (torch.arange(self.layout.patches) // 2).expand(len(tokens), -1)
-            self.recorder.add(self.layout, 1, group, 1 + self.layout.patches // 2, lasts=True)
         return torch.cat((tokens[:, :1], tokens[:, 1::2]), dim=1)
 
     def restore_logits(self, logits):
@@ -227,6 +217,13 @@ class HalvingReduction(Reduction):
 
     def is_identity(self):
         return False
+
+
+class ReportedHalves(Halves):
+    def prepare_tokens(self, tokens):
+        group = (torch.arange(self.layout.patches) // 2).expand(len(tokens), -1)
+        self.recorder.add(self.layout, 1, group, 1 + self.layout.patches // 2, lasts=True)
+        return super().prepare_tokens(tokens)
 
 
 def test_a_custom_reducer_reports_its_groups():

@@ -9,6 +9,7 @@ from ..errors import fail, message_for, nearest
 from ..version import __version__
 
 INTERRUPTED = 130  # what shells return after Ctrl-C
+RESUMED = ("sweep", "search", "recommend")  # the last has a deprecated option that searches
 SUBCOMMANDS = {
     "test": "evaluate a model on a labelled data set: mIoU, per-class scores, pixel counts of every image",
     "benchmark": "time models with a reducer against their baselines: latency, throughput, memory, FLOPs",
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return fail(message)
     except KeyboardInterrupt:
-        fail("interrupted")
+        fail("interrupted" + "; the same command continues from here" * (words[0] in RESUMED))
         return INTERRUPTED
     return status
 

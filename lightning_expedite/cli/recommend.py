@@ -9,11 +9,10 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
-from ..errors import ConfigError, ExpediteError, OutputError, fail
+from ..errors import ConfigError, OutputError
 from ..files import write_atomically
 from .parser import Parser
 
-INTERRUPTED = 130  # what shells return after Ctrl-C
 LIMITS = {
     "max_loss": ("POINTS", "most points of mIoU lost from the baseline"),
     "min_throughput": ("N", "least images per second"),
@@ -37,13 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, even if no setting meets the goal, since that is an answer; 2 after an error.
     """
-    try:
-        return _search(arguments) if "--search" in arguments else _recommend(make_parser().parse_args(list(arguments)))
-    except ExpediteError as error:  # shown here, since elsewhere Lightning is imported for it
-        return fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; the same command continues from here")
-        return INTERRUPTED
+    return _search(arguments) if "--search" in arguments else _recommend(make_parser().parse_args(list(arguments)))
 
 
 def _recommend(options: Namespace) -> int:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import Namespace
 from rich.console import Console
 
-from ..errors import ConfigError, ExpediteError, fail
+from ..errors import ConfigError
 from .parser import Parser
-from .sweep import INTERRUPTED, STEPS, prepare_steps, require_one_process, split_options
+from .sweep import STEPS, prepare_steps, split_options
 
 DESCRIPTION = """\
 Search the settings of one reducer on a subset of the images, then test the best ones on all images and benchmark them.
@@ -24,51 +23,46 @@ search too; those with --benchmark are passed on to benchmark. Example:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Search; the exit status is 2 if a finalist failed."""
-    try:
-        return search(arguments)
-    except ExpediteError as error:  # shown here: elsewhere Lightning is imported for it
-        return fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted; the same command continues from here")
-        return INTERRUPTED
-
-
-def search(arguments: Sequence[str]) -> int:
     """Search, and test and benchmark the finalists.
+
+    Returns:
+        The exit status: 2 if a finalist failed.
 
     Raises:
         ExpediteError: An option cannot be used, or the folder belongs to something else.
     """
-    own, passed_on = split_options(arguments, "search")
-    given = make_parser().parse_args(own)
-    require_one_process("search")
-    check_options(given)
-    output = given.output or Path("runs") / f"search_{Path(given.config[-1]).stem}_{given.reducer.rpartition('.')[2]}"
-
-    # Only here: importing torch takes seconds.
-    from ..benchmarking.variants import parse_precision
-    from ..search import search as searching
-
-    steps, settings, cli = prepare_steps(given.config, passed_on, STEPS)
-    names = ("reducer", "seconds", "images", "finalists", "max_loss", "seed")
-    options = searching.SearchOptions(**{name: getattr(given, name) for name in names})
-    device, precision = cli.trainer.strategy.root_device, parse_precision(cli.trainer.precision)
-    subset = searching.Subset(cli.model, cli.datamodule, options.images, device, precision)
-    return searching.search(options, output, subset, settings, steps, given.overwrite, Console())
-
-
-def check_options(given: Namespace) -> None:
-    """Raise `ConfigError` if an option is missing or out of range."""
+    options = split_options(arguments, "search")
+    given = make_parser().parse_args(options["own"])
     if not given.config or not given.reducer:
         raise ConfigError("search needs --config, a config without a reducer, and --reducer, a class such as ToMe")
     for name in ("images", "finalists"):
-        if getattr(given, name) < 1:
-            raise ConfigError(f"--{name} is {getattr(given, name)}: it must be 1 or more")
+        if given[name] < 1:
+            raise ConfigError(f"--{name} is {given[name]}: it must be 1 or more")
     if not (given.seconds > 0 and math.isfinite(given.seconds)):
         raise ConfigError(f"--seconds is {given.seconds}: it must be above 0")
     if given.max_loss is not None and not given.max_loss >= 0:
         raise ConfigError(f"--max_loss is {given.max_loss}: it must be 0 or more")
+    output = given.output or Path("runs") / f"search_{Path(given.config[-1]).stem}_{given.reducer.rpartition('.')[2]}"
+
+    # Only here: importing torch takes seconds.
+    from ..benchmarking.variants import parse_precision
+    from ..search.search import Subset, search
+
+    steps, settings, cli = prepare_steps(given.config, options, STEPS)
+    device, precision = cli.trainer.strategy.root_device, parse_precision(cli.trainer.precision)
+    return search(
+        given.reducer,
+        output,
+        Subset(cli.model, cli.datamodule, given.images, device, precision),
+        settings,
+        steps,
+        Console(),
+        seconds=given.seconds,
+        finalists=given.finalists,
+        max_loss=given.max_loss,
+        seed=given.seed,
+        overwrite=given.overwrite,
+    )
 
 
 def make_parser() -> Parser:

@@ -15,7 +15,7 @@ from ..data.sources import FileSource
 from ..errors import OutputError
 from ..files import write_atomically
 from ..visualization import compare, figure_bytes
-from ..visualization.overlay import overlay_labels
+from ..visualization.arrays import overlay_labels
 
 LABELS_FOLDER = "labels"
 OVERLAYS_FOLDER = "overlays"

@@ -13,8 +13,7 @@ from pytorch_lightning.loggers import Logger
 from ..data.samples import Sample
 from ..errors import ConfigError
 from ..text import markdown, visible
-from ..visualization.overlay import Image, overlay_labels
-from ..visualization.strips import mark, strip
+from ..visualization.arrays import Image, mark, overlay_labels, strip
 from .finite import require_finite
 from .metrics import SUMMARY
 from .module import SegmenterModule

@@ -59,21 +59,10 @@ def token_groups(
 def token_maps(
     model: Segmenter, image: Tensor, windows: SlidingWindow, layers: Sequence[int] | None = None, head: int = 1
 ) -> TokenMaps:
-    """Run a model and map which patches share a token.
+    """Map which patches of a normalised image ``(3, h, w)`` share a token; arguments and errors of `token_groups`.
 
-    Windows are laid side by side, so that each pixel is shown once; the last one of a row or column may cover part of
-    the one before.
-
-    Args:
-        model: Model with a reducer that reports its groups (`lightning_expedite.reducers.grouping`).
-        image: Normalised, ``(3, h, w)``, on the model's device.
-        windows: Window size and batch size; the stride is not used.
-        layers: Layers, from 1; by default up to five of those that reduce.
-        head: Attention head, from 1, where each head groups separately.
-
-    Raises:
-        ConfigError: The model has no such layer or head, or nothing was reduced.
-        ReducerError: The reducer does not report its groups.
+    Windows are laid side by side, whatever their stride, so that each pixel is shown once; the last one of a row or
+    column may cover part of the one before.
     """
     depth = model.architecture.depth
     for layer in layers or ():
@@ -96,12 +85,7 @@ def token_maps(
 
 
 def record_steps(model: Segmenter, crops: Tensor, batch_size: int) -> list[Grouping]:
-    """Run a model on windows ``(n, 3, h, w)`` and return the groups that its reducer reported, on the CPU.
-
-    Raises:
-        ConfigError: There is no reducer, or it reduced nothing.
-        ReducerError: The reducer does not report its groups.
-    """
+    """Run a model on windows ``(n, 3, h, w)`` and return the groups that its reducer reported, on the CPU."""
     if model.reducer is None:
         raise ConfigError("the model has no reducer, so every patch keeps its own token: set one (--model.reducer)")
     batches, identity = [], True
@@ -122,23 +106,14 @@ def record_steps(model: Segmenter, crops: Tensor, batch_size: int) -> list[Group
 
 
 def _join(steps: Sequence[Grouping]) -> Grouping:
-    """Join one step of several batches, on the CPU."""
-    count = steps[0].count
-    if isinstance(count, Tensor):
-        count = torch.cat([torch.as_tensor(step.count).cpu() for step in steps])
+    """Join one step of several batches."""
+    counts = [torch.as_tensor(step.count).cpu() for step in steps]
+    count = torch.cat(counts) if counts[0].ndim else steps[0].count
     return replace(steps[0], group=torch.cat([step.group.cpu() for step in steps]), count=count)
 
 
 def steps_at(steps: Sequence[Grouping], layer: int) -> list[Grouping]:
-    """Return the steps of a layer, or the last lasting one before it, as if it were of this layer.
-
-    Args:
-        steps: The steps of a pass.
-        layer: Layer, from 1.
-
-    Returns:
-        An empty list if every patch still had its own token.
-    """
+    """Return a layer's steps, or the last lasting one before it; none if every patch still had its own token."""
     here = [step for step in steps if step.layer == layer]
     if here:
         return here

@@ -14,12 +14,7 @@ INPUT, OUTPUT = "images", "logits"
 
 
 class WindowPass(nn.Module):
-    """The exported module: normalised windows ``(B, 3, H, W)`` to logits.
-
-    Args:
-        model: The model.
-        upsample: Whether logits are per pixel, ``(B, K, H, W)``, or per patch, ``(B, K, rows, columns)``.
-    """
+    """The exported module: windows ``(B, 3, H, W)`` to logits ``(B, K, rows, columns)``, or ``(B, K, H, W)``."""
 
     def __init__(self, model: Segmenter, upsample: bool) -> None:
         super().__init__()

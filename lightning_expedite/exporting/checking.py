@@ -5,7 +5,7 @@ between two tokens that are equal up to rounding. The tolerance is therefore mea
 own logits change when the pixels change by a few of their rounding errors.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,12 +25,7 @@ SAMPLES, MOST_SAMPLES = 2, 32
 
 
 class Sensitivity:
-    """How far rounding changes the model's logits of each crop, measured on demand.
-
-    Args:
-        forward: The model.
-        crops: Windows ``(n, 3, H, W)``.
-    """
+    """How far rounding changes the model's logits of each crop ``(n, 3, H, W)``, measured on demand."""
 
     def __init__(self, forward: Run, crops: Tensor) -> None:
         self.forward = forward
@@ -47,27 +42,18 @@ class Sensitivity:
             tolerance = FACTOR * max(smallest, *changes, 0.0)
             if len(changes) >= (SAMPLES if tolerance >= difference else MOST_SAMPLES):
                 return tolerance
-            changes.append(_largest_difference(self._perturbed_logits(crop), logits))
-
-    def _perturbed_logits(self, crop: int) -> Tensor:
-        pixels = self.crops[crop]
-        noise = 2 * torch.rand(pixels.shape, generator=self._generator, dtype=pixels.dtype) - 1
-        step = PIXEL_STEPS * torch.finfo(pixels.dtype).eps * float(pixels.abs().max())
-        return self.forward((pixels + step * noise)[None])[0]
+            pixels = self.crops[crop]
+            noise = 2 * torch.rand(pixels.shape, generator=self._generator, dtype=pixels.dtype) - 1
+            step = PIXEL_STEPS * torch.finfo(pixels.dtype).eps * float(pixels.abs().max())
+            changes.append(_largest_difference(self.forward((pixels + step * noise)[None])[0], logits))
 
 
 def check_file(run: Run, forward: Run, crops: Tensor, batch_sizes: list[int]) -> dict[str, Any]:
-    """Compare an exported file with the model on real crops, at several batch sizes.
-
-    Args:
-        run: Runs the file.
-        forward: The model.
-        crops: Windows ``(n, 3, H, W)``.
-        batch_sizes: Numbers of windows per batch.
+    """Compare an exported file with the model on real crops ``(n, 3, H, W)``, at several batch sizes.
 
     Returns:
-        For every batch size, as JSON: the largest difference of logits, the largest that rounding explains, the
-        fraction of labels that agree, and how many do not.
+        As JSON, for every batch size: the largest difference of logits, the largest that rounding explains, and how
+        many labels agree.
 
     Raises:
         ExportError: A difference is larger than rounding explains.
@@ -84,16 +70,24 @@ def _check_batches(run: Run, sensitivity: Sensitivity, size: int) -> dict[str, A
     expected = sensitivity.logits
     differences: list[float] = []
     wrong = [0] * len(expected)
-    for crop, logits in _run_batches(run, sensitivity.crops, size, tuple(expected.shape[1:])):
-        difference = _largest_difference(logits, expected[crop])
-        tolerance = sensitivity.tolerance(crop, difference)
-        if difference > tolerance:
+    for start in range(0, len(expected), size):
+        indices = [index % len(expected) for index in range(start, start + size)]  # the last batch is filled up
+        found = run(sensitivity.crops[indices])
+        if found.shape != (size, *expected.shape[1:]):
             raise ExportError(
-                f"the exported file is wrong: at batch size {size} the logits of crop {crop} differ by "
-                f"{difference:.2g}, rounding explains {tolerance:.2g}; nothing was kept"
+                f"the exported file returns logits of shape {tuple(found.shape)} for {size} windows; the model's are "
+                f"{(size, *expected.shape[1:])}"
             )
-        differences.append(difference)
-        wrong[crop] = int((logits.argmax(0) != expected[crop].argmax(0)).sum())
+        for crop, logits in zip(indices, found, strict=True):
+            difference = _largest_difference(logits, expected[crop])
+            tolerance = sensitivity.tolerance(crop, difference)
+            if difference > tolerance:
+                raise ExportError(
+                    f"the exported file is wrong: at batch size {size} the logits of crop {crop} differ by "
+                    f"{difference:.2g}, rounding explains {tolerance:.2g}; nothing was kept"
+                )
+            differences.append(difference)
+            wrong[crop] = int((logits.argmax(0) != expected[crop].argmax(0)).sum())
     labels = expected[:, 0].numel()
     return {
         "batch_size": size,
@@ -103,19 +97,6 @@ def _check_batches(run: Run, sensitivity: Sensitivity, size: int) -> dict[str, A
         "labels_differing": sum(wrong),
         "labels": labels,
     }
-
-
-def _run_batches(run: Run, crops: Tensor, size: int, shape: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
-    """Run batches over all crops, filled up with the first ones, and yield the logits of each crop."""
-    for start in range(0, len(crops), size):
-        indices = [index % len(crops) for index in range(start, start + size)]
-        logits = run(crops[indices])
-        if logits.shape != (size, *shape):
-            raise ExportError(
-                f"the exported file returns logits of shape {tuple(logits.shape)} for {size} windows; the model's are "
-                f"{(size, *shape)}"
-            )
-        yield from zip(indices, logits, strict=True)
 
 
 def _largest_difference(a: Tensor, b: Tensor) -> float:

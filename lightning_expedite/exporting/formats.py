@@ -36,10 +36,6 @@ class Format:
                 f"{self.file} needs {', '.join(missing)}, not installed here: pip install 'lightning-expedite[export]'"
             )
 
-    def versions(self) -> dict[str, str]:
-        """Return the versions of the packages that took part."""
-        return {name: importlib.import_module(name).__version__ for name in ("torch", *self.packages)}
-
 
 def open_torch(path: Path) -> Run:
     """Load a ``.pt2`` file."""

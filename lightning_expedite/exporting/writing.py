@@ -4,6 +4,7 @@ import copy
 import json
 import tempfile
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def export(
             "file": chosen.file,
             **_describe(window_pass, crops, batch, normalization or model.protocol.normalization),
             "check": check,
-            "versions": {"lightning_expedite": __version__, **chosen.versions()},
+            "versions": {"lightning_expedite": __version__}
+            | {name: version(name) for name in ("torch", *chosen.packages)},
         }
         for file in Path(temporary).iterdir():
             file.replace(output / file.name)

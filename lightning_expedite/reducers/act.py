@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,16 +11,8 @@ from torch import Tensor
 
 from ..errors import ReducerError, checks_arguments
 from ..regions import region
-from .base import (
-    EncoderShape,
-    Reducer,
-    Reduction,
-    TokenLayout,
-    attention_residual,
-    join_heads,
-    mlp_residual,
-    split_heads,
-)
+from .base import EncoderShape, Reducer, Reduction, TokenLayout
+from .blocks import attention_residual, join_heads, mlp_residual, split_heads
 from .distances import in_float32
 from .picking import across_images, count_members, group_means
 from .spaces import IntRange, SearchRange
@@ -53,7 +46,6 @@ class ACT(Reducer):
             raise ReducerError(f"seed={seed} must lie between 0 and {(1 << 63) - 1}")
         self.query_hashes = query_hashes
         self.seed = seed
-        self._draws: dict[tuple[int, torch.device], list[tuple[Tensor, Tensor]]] = {}
 
     @classmethod
     def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
@@ -63,24 +55,6 @@ class ACT(Reducer):
     def start(self, layout: TokenLayout) -> "ACTReduction":
         """Begin one forward pass."""
         return ACTReduction(self, layout)
-
-    def directions(self, layer: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return a layer's random directions ``(1, D, hashes)`` and offsets ``(1, hashes, 1)``, in float32.
-
-        They are drawn on the CPU, layer by layer, from one generator as if it were seeded before each pass.
-        """
-        draws = self._draws.setdefault((head_dim, device), [])
-        if len(draws) < layer:
-            generator = torch.Generator().manual_seed(self.seed)
-            with torch.inference_mode(False):  # a later caller could not differentiate through inference tensors
-                draws[:] = [
-                    (
-                        torch.randn(1, head_dim, self.query_hashes, generator=generator).to(device),
-                        torch.rand(1, self.query_hashes, 1, generator=generator).to(device),
-                    )
-                    for _ in range(layer)
-                ]
-        return draws[layer - 1]
 
 
 class ACTReduction(Reduction):
@@ -100,8 +74,9 @@ class ACTReduction(Reduction):
     def _attend(self, layer: int, attention: Any, tokens: Tensor) -> Tensor:
         query, key, value = split_heads(attention, tokens)
         with region("act: group"):
-            directions, offsets = self.settings.directions(layer, attention.head_dim, tokens.device)
-            groups = Groups.of(hash_queries(query, directions, offsets))
+            hashes, seed = self.settings.query_hashes, self.settings.seed
+            directions = random_directions(attention.head_dim, hashes, seed, layer, tokens.device)
+            groups = Groups.of(hash_queries(query, *directions))
             self.groups.append(groups.count)
             if self.recorder is not None:
                 number = groups.number[..., self.layout.prefix :]
@@ -119,6 +94,20 @@ class ACTReduction(Reduction):
         """Return for each image True if every query of every layer and head was alone in its group."""
         tokens = self.layout.prefix + self.layout.patches
         return (torch.stack(self.groups) == tokens).all(dim=2).all(dim=0)
+
+
+@lru_cache(maxsize=128)
+def random_directions(head_dim: int, hashes: int, seed: int, layer: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a layer's random directions ``(1, D, hashes)`` and offsets ``(1, hashes, 1)``, in float32.
+
+    They are drawn on the CPU, layer by layer, from one generator as if it were seeded before each pass.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False):  # a later caller could not differentiate through inference tensors
+        for _ in range(layer):
+            directions = torch.randn(1, head_dim, hashes, generator=generator)
+            offsets = torch.rand(1, hashes, 1, generator=generator)
+        return directions.to(device), offsets.to(device)
 
 
 @in_float32

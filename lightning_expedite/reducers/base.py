@@ -13,27 +13,18 @@ A method that changes the number of tokens restores one result per patch in ``re
 decoder then sees every patch) or in ``restore_logits`` (the decoder sees the reduced tokens).
 """
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import run_block
 from .spaces import SearchRange
 
 if TYPE_CHECKING:
     from .grouping import GroupRecorder
-
-_RENAMED_HOOKS = {
-    "before": "prepare_tokens",
-    "after": "restore_tokens",
-    "masks": "restore_logits",
-    "nothing_reduced": "is_identity",
-}
-Tokens = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,15 +54,7 @@ class Reduction:
     """State and hooks of one forward pass; this base class reduces nothing."""
 
     recorder: "GroupRecorder | None" = None
-    """Where to report which patches share a token (`lightning_expedite.reducers.grouping`); nothing is to be computed
-    for it where it is ``None``."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        for old, new in _RENAMED_HOOKS.items():
-            if old in vars(cls):  # it would never be called
-                warnings.warn(f"{cls.__name__}.{old} is now called {new}: rename it", DeprecationWarning, stacklevel=2)
-                setattr(cls, new, vars(cls)[old])
+    """Where to report which patches share a token (see `GroupRecorder`), if a caller wants to know."""
 
     def __init__(self, layout: TokenLayout) -> None:
         self.layout = layout
@@ -97,19 +80,11 @@ class Reduction:
         return tokens
 
     def multiply_adds(self, width: int) -> int:
-        """Count, after the pass, the method's own multiply-adds per image in the published convention.
-
-        Args:
-            width: Channels of the encoder's tokens.
-        """
+        """Count, after the pass, the method's own multiply-adds per image by the published convention; width is C."""
         return 0
 
     def is_identity(self) -> bool | Tensor:
-        """Return, after the pass, True if no token was merged or dropped.
-
-        Returns:
-            One ``bool`` for the batch, or a boolean tensor ``(B,)`` where it depends on the image.
-        """
+        """Return, after the pass, whether no token was merged or dropped; ``(B,)`` where it depends on the image."""
         return True
 
 
@@ -129,10 +104,7 @@ class Reducer(ABC):
 
     @classmethod
     def search_space(cls, encoder: EncoderShape) -> Mapping[str, SearchRange]:
-        """Return the settings that a search may vary, each with its values worth trying on an encoder; none by default.
-
-        All others keep the defaults of the class.
-        """
+        """Return the settings that a search may vary, each with the values worth trying on an encoder."""
         return {}
 
     @abstractmethod
@@ -142,39 +114,3 @@ class Reducer(ABC):
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
         return f"{type(self).__name__}({settings})"
-
-
-def run_block(block: Any, tokens: Tensor) -> Tensor:
-    """Run a timm ``Block`` with the attention below, so that baseline and reduced model compute alike."""
-    return mlp_residual(block, attention_residual(block, tokens, lambda x: attend(block.attn, x)))
-
-
-def attention_residual(block: Any, tokens: Tensor, attend: Tokens) -> Tensor:
-    """Run the first half of a timm ``Block`` with ``attend`` in place of its attention."""
-    return tokens + block.drop_path1(block.ls1(attend(block.norm1(tokens))))
-
-
-def mlp_residual(block: Any, tokens: Tensor, mlp: Tokens | None = None) -> Tensor:
-    """Run the second half of a timm ``Block``, by default with its own MLP."""
-    return tokens + block.drop_path2(block.ls2((mlp or block.mlp)(block.norm2(tokens))))
-
-
-def attend(attention: Any, tokens: Tensor) -> Tensor:
-    """Attend as a timm ``Attention`` does: ``(B, N, C)`` to ``(B, N, C)``."""
-    query, key, value = split_heads(attention, tokens)
-    return join_heads(attention, F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2))
-
-
-def split_heads(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, C / heads)``.
-
-    Queries are scaled before the product, as in the reference implementation, and so round as there.
-    """
-    qkv = attention.qkv(tokens).unflatten(-1, (3, attention.num_heads, attention.head_dim))
-    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-    return attention.q_norm(query) * attention.scale, attention.k_norm(key), value
-
-
-def join_heads(attention: Any, tokens: Tensor) -> Tensor:
-    """Project the heads' results ``(B, N, heads, C / heads)`` to tokens ``(B, N, C)``."""
-    return attention.proj_drop(attention.proj(attention.norm(tokens.flatten(2))))

@@ -12,15 +12,8 @@ from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .checks import check_location, check_positive, grid_of
-from .distances import (
-    in_float32,
-    matmul_fp32,
-    reconstruct,
-    reconstruction_multiply_adds,
-    reconstruction_weights,
-    squared_norms,
-    to_matmul_dtype,
-)
+from .distances import in_float32, matmul_fp32, squared_norms, to_matmul_dtype
+from .reconstruction import reconstruct, reconstruction_multiply_adds, reconstruction_weights
 from .spaces import GridRange, IntRange, SearchRange
 
 Grid = tuple[int, int]
@@ -90,12 +83,13 @@ class TokenClustering(Reducer):
 class ClusterReduction(Reduction):
     """One forward pass of `TokenClustering`; keeps the tokens before and after clustering."""
 
+    tokens: Tensor  # (B, rows * columns, C)
+    centroids: Tensor  # (B, clusters, C)
+
     def __init__(self, settings: TokenClustering, layout: TokenLayout) -> None:
         super().__init__(layout)
         self.settings = settings
         self.grid = (min(settings.clusters[0], layout.rows), min(settings.clusters[1], layout.columns))
-        self.tokens: Tensor | None = None
-        self.centroids: Tensor | None = None
 
     def layer(self, layer: int, block: nn.Module, tokens: Tensor) -> Tensor:
         """Run a block; cluster the patch tokens after the settings' location."""
@@ -119,12 +113,8 @@ class ClusterReduction(Reduction):
 
     def weights(self) -> Tensor:
         """Return the weight of each cluster in each patch's logits, ``(B, rows * columns, clusters)``."""
-        if self.tokens is None or self.centroids is None:
-            raise RuntimeError("the tokens are not clustered yet")
-        settings = self.settings
-        return reconstruction_weights(
-            self.tokens, self.centroids, settings.reconstruction_temperature, settings.neighbours
-        )
+        temperature, neighbours = self.settings.reconstruction_temperature, self.settings.neighbours
+        return reconstruction_weights(self.tokens, self.centroids, temperature, neighbours)
 
     def multiply_adds(self, width: int) -> int:
         """Count clustering and reconstruction."""

@@ -1,8 +1,7 @@
-"""Distances between tokens, and reconstruction of removed tokens from kept ones.
+"""Distances between tokens, in float32 or wider whatever the model's precision.
 
-Both are computed in float32 or wider, whatever the model's precision: a difference of squares cancels all digits of
-bfloat16. Only the matrix products use half-precision units where there are any: two bfloat16 numbers multiply exactly
-in float32, in which those units accumulate.
+A difference of squares cancels all digits of bfloat16. Only the matrix products use half-precision units where there
+are any: two bfloat16 numbers multiply exactly in float32, in which those units accumulate.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
@@ -52,21 +50,14 @@ def matmul_fp32(a: Tensor, b: Tensor, storage_dtype: torch.dtype) -> Tensor:
         b: ``(B, C, S)``.
         storage_dtype: Type that holds all elements of both without loss. If it is a half-precision type, products are
             exact in float32, and half-precision units return what a conversion to float32 would return.
-
-    Returns:
-        ``(B, N, S)``.
     """
     device = a.device.type
     with autocast_off(device):
         if storage_dtype in _HALF and device == "cuda":
             return torch.bmm(a.to(storage_dtype), b.to(storage_dtype), out_dtype=torch.float32)
         a, b = widen(a), widen(b)
-        if (
-            storage_dtype != torch.bfloat16
-            or device != "cpu"
-            or torch.compiler.is_compiling()
-            or torch.is_grad_enabled()
-        ):
+        has_units = storage_dtype == torch.bfloat16 and device == "cpu"
+        if not has_units or torch.compiler.is_compiling() or torch.is_grad_enabled():
             return a @ b
         result = a.new_empty(len(a), a.shape[1], b.shape[2])
         with bfloat16_matrix_units():  # oneDNN uses them for single matrices only, not for batches
@@ -98,44 +89,8 @@ def squared_norms(x: Tensor) -> Tensor:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return the squared Euclidean distances ``(B, N, S)`` of tokens ``(B, N, C)`` and ``(B, S, C)`` of one type.
-
-    They are in float32 or wider.
-    """
+    """Return the squared Euclidean distances ``(B, N, S)`` of tokens ``(B, N, C)`` and ``(B, S, C)``, as above."""
     distances = matmul_fp32(x, y.transpose(1, 2), x.dtype).mul_(-2)
     distances += squared_norms(x)[:, :, None]
     distances += squared_norms(y)[:, None, :]
     return distances.clamp_min_(0)
-
-
-def reconstruction_weights(tokens: Tensor, kept: Tensor, temperature: float, neighbours: int) -> Tensor:
-    """Compute the weights that reconstruct tokens from kept ones (Liang et al. 2022, section 3.3).
-
-    The weight decreases exponentially with the squared distance; all but the ``neighbours`` largest of a row
-    are 0 (ties with the last are kept); rows are L2-normalised, as in the reference implementation.
-
-    Args:
-        tokens: Features of the tokens to reconstruct, ``(B, Q, C)``.
-        kept: Features of the kept tokens, ``(B, S, C)``, of the same type.
-        temperature: Factor of the squared distance in the exponent.
-        neighbours: Number of kept tokens that contribute, at most ``S``.
-
-    Returns:
-        ``(B, Q, S)`` in float32 or wider.
-    """
-    weights = squared_distances(tokens, kept).mul_(-temperature).exp_()
-    smallest = weights.topk(min(neighbours, kept.shape[1]), dim=-1).values[..., -1:]
-    return F.normalize(weights.masked_fill(weights < smallest, 0.0), dim=-1)
-
-
-def reconstruction_multiply_adds(tokens: int, kept: int, neighbours: int, width: int) -> int:
-    """Count the multiply-adds of reconstructing tokens from kept ones in the published convention."""
-    neighbours = min(neighbours, kept)
-    distances = (tokens + kept) * width + tokens * kept * (width + 1)
-    return distances + 3 * tokens * neighbours + tokens * neighbours * width
-
-
-@in_float32
-def reconstruct(weights: Tensor, values: Tensor) -> Tensor:
-    """Apply reconstruction weights ``(B, Q, S)`` to values ``(B, S, K)``."""
-    return weights @ values

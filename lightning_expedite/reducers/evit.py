@@ -11,20 +11,13 @@ from torch import Tensor
 
 from ..errors import ReducerError, checks_arguments
 from ..regions import region
-from .base import (
-    EncoderShape,
-    Reducer,
-    Reduction,
-    TokenLayout,
-    attention_residual,
-    join_heads,
-    mlp_residual,
-    split_heads,
-)
+from .base import EncoderShape, Reducer, Reduction, TokenLayout
+from .blocks import attention_residual, join_heads, mlp_residual, split_heads
 from .checks import check_location, check_positive
-from .distances import in_float32, reconstruct, reconstruction_multiply_adds, reconstruction_weights
+from .distances import in_float32
 from .grouping import DROPPED
 from .picking import take
+from .reconstruction import reconstruct, reconstruction_multiply_adds, reconstruction_weights
 from .spaces import FloatRange, LayerChoice, SearchRange
 
 
@@ -143,19 +136,13 @@ class EViTReduction(Reduction):
         prefix, patches = tokens[:, : self.layout.prefix], tokens[:, self.layout.prefix :]
         for drop in reversed(self.drops):
             with region("evit: restore"):
-                patches = self._restore(patches, drop)
+                kept = patches[:, : drop.kept.shape[1]]  # without the extra token
+                features = take(drop.features, drop.dropped), take(drop.features, drop.kept)
+                temperature, neighbours = self.settings.reconstruction_temperature, self.settings.neighbours
+                weights = reconstruction_weights(*features, temperature, neighbours)
+                ordered = torch.cat((kept, reconstruct(weights, kept).to(kept.dtype)), dim=1)
+                patches = take(ordered, torch.cat((drop.kept, drop.dropped), dim=1).argsort(dim=1))
         return torch.cat((prefix, patches), dim=1)
-
-    def _restore(self, patches: Tensor, drop: Drop) -> Tensor:
-        kept = patches[:, : drop.kept.shape[1]]  # without the extra token
-        weights = reconstruction_weights(
-            take(drop.features, drop.dropped),
-            take(drop.features, drop.kept),
-            self.settings.reconstruction_temperature,
-            self.settings.neighbours,
-        )
-        ordered = torch.cat((kept, reconstruct(weights, kept).to(kept.dtype)), dim=1)
-        return take(ordered, torch.cat((drop.kept, drop.dropped), dim=1).argsort(dim=1))
 
     def multiply_adds(self, width: int) -> int:
         """Count the reconstruction of what each layer dropped."""

@@ -1,7 +1,6 @@
 """Which patches share a token: what reducers report about a forward pass on request.
 
-To record it, pass a `GroupRecorder` to ``Segmenter.segment_patches``. A reduction then reports each of its steps to
-``self.recorder``, which is ``None`` in all other passes::
+A reduction reports each of its steps to the recorder that was passed to ``Segmenter.segment_patches``, if one was::
 
     if self.recorder is not None:
         self.recorder.add(self.layout, layer, group, tokens.shape[1])
@@ -47,14 +46,6 @@ class GroupRecorder:
         self.steps: list[Grouping] = []
 
     def add(self, layout: TokenLayout, layer: int, group: Tensor, count: int | Tensor, **details: Any) -> None:
-        """Report a step.
-
-        Args:
-            layout: The token layout of the pass.
-            layer: Layer, from 1.
-            group: Group of each patch, ``(B, rows * columns)`` or ``(B, heads, rows * columns)``.
-            count: Tokens that remain.
-            **details: ``part``, ``lasts`` and ``unit`` of `Grouping`.
-        """
+        """Report a step: the arguments of `Grouping`, with ``group`` as ``(B, [heads,] rows * columns)``."""
         maps = group.detach().unflatten(-1, (layout.rows, layout.columns))
         self.steps.append(Grouping(layer, maps, count, **details))

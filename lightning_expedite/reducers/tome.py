@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import ReducerError, checks_arguments
 from ..regions import region
-from .base import EncoderShape, Reducer, Reduction, TokenLayout, Tokens, attend, attention_residual, mlp_residual
+from .base import EncoderShape, Reducer, Reduction, TokenLayout
+from .blocks import Tokens, attend, attention_residual, mlp_residual
 from .distances import matmul_fp32, squared_norms, to_matmul_dtype
 from .picking import across_images, count_members, group_means, scatter_means, take
 from .spaces import FloatRange, SearchRange
@@ -98,15 +99,10 @@ class Matching:
 
 @torch.no_grad()  # no gradient goes through an order
 def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
-    """Match tokens bipartitely (ToMe, section 3): even tokens are sources, odd ones destinations.
+    """Match tokens ``(B, N, C)`` bipartitely (ToMe, section 3): even tokens are sources, odd ones destinations.
 
-    Args:
-        tokens: ``(B, N, C)``.
-        merged: Number r of sources that join their most similar destination.
-        layout: Its prefix tokens never merge: they are neither sources nor destinations.
-
-    Returns:
-        Groups in the order: unmerged sources by index, then destinations.
+    The ``merged`` sources (r) with the largest similarity join their best destination; prefix tokens never merge.
+    Groups are numbered: unmerged sources by index, then destinations.
     """
     scores, destination = best_matches(tokens, layout.prefix)
     prefix_sources = -(-layout.prefix // 2)
@@ -122,15 +118,7 @@ def match(tokens: Tensor, merged: int, layout: TokenLayout) -> Matching:
 
 
 def best_matches(tokens: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """Return the best cosine similarity and destination of each source that is a patch, in the order of the sources.
-
-    Args:
-        tokens: ``(B, N, C)``.
-        prefix: Number of prefix tokens, which are no destinations.
-
-    Returns:
-        Two tensors ``(B, S)``.
-    """
+    """Return the best cosine similarity and destination ``(B, S)`` of each source that is a patch, of ``(B, N, C)``."""
     first = 2 * -(-prefix // 2)  # the first source that is a patch
     dtype, tokens = tokens.dtype, to_matmul_dtype(tokens)
     scale = squared_norms(tokens).clamp_min_(1e-24).rsqrt_()

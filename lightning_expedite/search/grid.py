@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,21 +40,15 @@ class GridPoint:
     origin: str  # where in the file, for messages
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A grid file: its entries as written, and its points, the baseline first."""
-
-    path: Path
-    entries: list[dict[str, Any]]
-    points: list[GridPoint]
-
-
-def read_grid(path: Path) -> Grid:
+def read_grid(path: Path) -> tuple[list[dict[str, Any]], list[GridPoint]]:
     """Read a grid file.
 
     It is a list of entries. An entry has ``class_path``, the reducer's class by its name or path, and may have
     ``init_args``, settings of all its points; ``grid``, a list of values for each setting that varies, all of which are
     combined; ``points``, a list of further settings; and ``name``, which replaces the class in the points' names.
+
+    Returns:
+        The entries as written, and their points after the baseline.
 
     Raises:
         ConfigError: The file cannot be read, an entry is not as described, or two points have the same name.
@@ -66,24 +60,31 @@ def read_grid(path: Path) -> Grid:
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"--grid {path} must be a list of entries, each with class_path and settings")
     points = [GridPoint(BASELINE, None, "the baseline")]
-    for number, entry in enumerate(entries, start=1):
+    for number, content in enumerate(entries, start=1):
         origin = f"entry {number}"
-        if isinstance(entry, dict) and isinstance(entry.get("class_path"), str):
-            origin += f" ({entry['class_path'].rpartition('.')[2]})"
+        if isinstance(content, dict) and isinstance(content.get("class_path"), str):
+            origin += f" ({content['class_path'].rpartition('.')[2]})"
         try:
-            points += _points_of(entry, origin)
+            entry = _parse(content)
+            prefix = entry.name or entry.class_path.rpartition(".")[2].lower()
+            for settings in _expand(entry):
+                reducer = {"class_path": entry.class_path, "init_args": settings}
+                points.append(GridPoint(point_name(prefix, settings), reducer, origin))
         except ConfigError as error:
             raise ConfigError(f"--grid {path}: {origin}: {error}") from error
-    _require_unique(path, points)
-    return Grid(path, entries, points)
+    first: dict[str, GridPoint] = {}
+    for point in points:
+        other = first.setdefault(point.name.casefold(), point)  # some file systems ignore case
+        if other is not point:
+            raise ConfigError(
+                f"--grid {path}: {point.origin} and {other.origin} both have a point {point.name}: remove one, or give "
+                "one of the entries another name"
+            )
+    return entries, points
 
 
 def point_name(prefix: str, settings: Mapping[str, Any]) -> str:
-    """Return a file name made of the settings.
-
-    ``ToMe`` with a ratio of 0.3 is ``tome_ratio0.3``, 8 by 8 clusters are ``clusters8x8``. Long names end with a
-    checksum.
-    """
+    """Return a file name made of the settings: ``tome_ratio0.3``; long names end with a checksum."""
     text = "_".join([prefix, *(f"{key}{_text(value)}" for key, value in settings.items())])
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
     if len(name) <= _MAX_NAME:
@@ -97,54 +98,29 @@ def _text(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, (list, tuple)):
         return ("x" if len(value) == 2 else "-").join(map(_text, value))
-    if isinstance(value, dict):
-        return "-".join(f"{key}{_text(item)}" for key, item in value.items())
     return str(value)
-
-
-def _points_of(content: Any, origin: str) -> list[GridPoint]:
-    entry = _parse(content)
-    prefix = entry.name or entry.class_path.rpartition(".")[2].lower()
-    return [
-        GridPoint(point_name(prefix, settings), {"class_path": entry.class_path, "init_args": settings}, origin)
-        for settings in _expand(entry)
-    ]
 
 
 def _parse(content: Any) -> _Entry:
     try:
-        entry = _Entry.model_validate(content)
+        return _Entry.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"unknown key {key}: an entry has {', '.join(_Entry.model_fields)}") from error
         raise ConfigError(f"{key or 'it'} is {first['input']!r}: {first['msg']}") from error
-    for settings in (entry.grid or {}, *(entry.points or ())):
-        for name in settings:
-            if name in entry.init_args:
-                raise ConfigError(f"{name} is in init_args and again in grid or points: remove one of them")
-    if (count := math.prod(map(len, (entry.grid or {}).values()))) > _MAX_POINTS:
-        raise ConfigError(f"grid has {count:,} points: it must have at most {_MAX_POINTS:,}")
-    return entry
 
 
-def _expand(entry: _Entry) -> Iterator[dict[str, Any]]:
-    if entry.grid is None and entry.points is None:
-        yield dict(entry.init_args)
+def _expand(entry: _Entry) -> list[dict[str, Any]]:
+    """Return the settings of all points of an entry."""
+    varied: list[dict[str, Any]] = []
     if entry.grid is not None:
-        for values in itertools.product(*entry.grid.values()):
-            yield {**entry.init_args, **dict(zip(entry.grid, values, strict=True))}
-    for settings in entry.points or ():
-        yield {**entry.init_args, **settings}
-
-
-def _require_unique(path: Path, points: Sequence[GridPoint]) -> None:
-    first: dict[str, GridPoint] = {}
-    for point in points:
-        other = first.setdefault(point.name.casefold(), point)  # some file systems ignore case
-        if other is not point:
-            raise ConfigError(
-                f"--grid {path}: {point.origin} and {other.origin} both have a point {point.name}: remove one, or give "
-                "one of the entries another name"
-            )
+        if (count := math.prod(map(len, entry.grid.values()))) > _MAX_POINTS:
+            raise ConfigError(f"grid has {count:,} points: it must have at most {_MAX_POINTS:,}")
+        varied = [dict(zip(entry.grid, values, strict=True)) for values in itertools.product(*entry.grid.values())]
+    varied += entry.points or ()
+    for settings in varied:
+        for name in entry.init_args.keys() & settings.keys():
+            raise ConfigError(f"{name} is in init_args and again in grid or points: remove one of them")
+    return [{**entry.init_args, **settings} for settings in varied or [{}]]

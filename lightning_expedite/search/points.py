@@ -14,18 +14,19 @@ import jsonargparse
 import yaml
 from rich.table import Table
 
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError
+from ..evaluation.resume import difference
 from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE, write_atomically
 from ..reducers import EncoderShape, Reducer
 from ..text import literal
 
-POINTS_FOLDER, LOG_FILE = "points", "log.txt"
+POINTS_FOLDER = "points"
 _RESULTS = {"test": RESULTS_FILE, "benchmark": BENCHMARK_FILE}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a point has no result: the step that failed, and its error."""
+    """Why a point has no result."""
 
     step: str
     error: str
@@ -45,13 +46,8 @@ class Point:
 
     @property
     def folder(self) -> Path:
-        """The point's folder."""
+        """Folder of the point's config, log and results."""
         return self.output / POINTS_FOLDER / self.name
-
-    @property
-    def log(self) -> Path:
-        """The file with everything that the steps print."""
-        return self.folder / LOG_FILE
 
     def result(self, step: str) -> Path:
         """Return the file that a step writes last."""
@@ -63,20 +59,11 @@ class Point:
         return [*words, "--resume", "true"] if step == "test" else words
 
     def write_config(self) -> None:
-        """Write the point's config, usable alone.
-
-        Raises:
-            OutputError: The folder cannot be written to.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"--output: {self.folder} cannot be made a folder: {error.strerror}") from error
+        """Write the point's config, usable alone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(self._with_reducer(self.settings["test"]), sort_keys=False, allow_unicode=True)
-        content = f"# All settings of the point {self.name} of a sweep.\n{text}".encode()
-        path = self.folder / POINT_FILE
-        if not path.is_file() or path.read_bytes() != content:
-            write_atomically(path, content)
+        content = f"# All settings of the point {self.name} of a sweep.\n{text}"
+        write_atomically(self.folder / POINT_FILE, content.encode())
 
     def read(self, step: str) -> dict[str, Any] | None:
         """Return a step's result, ``None`` where there is none or it is damaged or empty."""
@@ -91,8 +78,8 @@ class Point:
         """Return the steps that have no result."""
         return [step for step in steps if self.read(step) is None]
 
-    def settings_changed(self, step: str) -> tuple[Any, Any] | None:
-        """Return the settings of a step's result and those it should have, if there is a result and they differ."""
+    def settings_changed(self, step: str) -> str | None:
+        """Return in which setting a step's result differs from what it should have, if there is one and it does."""
         content = self.read(step)
         if content is None:
             return None
@@ -101,22 +88,21 @@ class Point:
         else:
             common = {name: value for name, value in content["settings"].items() if name != "configs"}
             found = {**common, **content["rows"][0].get("settings", {})}
-        wanted = self._with_reducer(self.settings[step])
-        return None if found == wanted else (found, wanted)
+        return difference(found, self._with_reducer(self.settings[step]))
 
     def _with_reducer(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {**settings, "model": {**settings["model"], "reducer": self.reducer}}
 
     @property
     def failure(self) -> Failure | None:
-        """Why the point failed when it was last tried; setting it to ``None`` removes the file."""
+        """Why the point failed when it was last tried."""
         try:
             return Failure(**json.loads((self.folder / FAILURE_FILE).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
 
     def set_failure(self, failure: Failure | None) -> None:
-        """Write why the point failed, or remove what was written."""
+        """Write why the point failed, or remove what was written if it did not."""
         path = self.folder / FAILURE_FILE
         if failure is None:
             path.unlink(missing_ok=True)
@@ -183,11 +169,8 @@ def resolve_reducer(spec: Mapping[str, Any], encoder: EncoderShape) -> dict[str,
         raise ConfigError(f"{kind.__name__}: {error}; its settings are {names}") from error
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--reducer", type=Reducer)
-    # jsonargparse resolves a bare name to the same path as in a config, unless several classes have it.
-    same_name = [other for other in _subclasses(Reducer) if other.__name__ == kind.__name__]  # type: ignore[type-abstract]
-    path = kind.__name__ if len(same_name) == 1 else spec["class_path"]
     try:
-        config = parser.parse_object({"reducer": {"class_path": path, "init_args": spec["init_args"]}})
+        config = parser.parse_object({"reducer": spec})
     except jsonargparse.ArgumentError as error:
         innermost = re.split('[Kk]ey "', " ".join(str(error).split()))[-1]
         setting, _, reason = innermost.rpartition('": ')

@@ -4,7 +4,7 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,29 +35,8 @@ from .points import POINTS_FOLDER, Point, find_reducer, resolve_reducer
 from .workers import LOCKS_FOLDER, SWEEP_FILE, Steps, is_locked, machine, open_study, run_points, say, try_lock
 
 _REPEATS = 20  # settings suggested again in a row: there are no others
-_IMAGES_IN_MEMORY = 64
+_IMAGES_IN_MEMORY = 64  # a larger subset is read anew for each setting
 _IMAGES_COUNTED = 4  # for the GFLOPs of a reducer whose shapes depend on the image
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What to search.
-
-    Args:
-        reducer: Name or path of the reducer's class.
-        seconds: Time for trials, summed over all workers.
-        images: Images of the subset.
-        finalists: Settings that are tested on all images.
-        max_loss: Points of mIoU that a setting may lose on the subset; worse ones count as worse than all others.
-        seed: Of the sampler.
-    """
-
-    reducer: str
-    seconds: float = 600.0
-    images: int = 32
-    finalists: int = 5
-    max_loss: float | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,24 +50,33 @@ class Tried:
 
 
 def search(
-    options: SearchOptions,
+    reducer: str,
     output: Path,
     subset: "Subset",
     settings: Mapping[str, Mapping[str, Any]],
     steps: Steps,
-    overwrite: bool,
     console: Console,
+    *,
+    seconds: float,
+    finalists: int,
+    max_loss: float | None,
+    seed: int,
+    overwrite: bool,
 ) -> int:
     """Search, then run the baseline and the finalists as points of a sweep, together with other workers.
 
     Args:
-        options: What to search.
+        reducer: Name or path of the reducer's class.
         output: Folder of the study and the points.
         subset: Where settings are tried.
         settings: Settings of each step without a reducer, as results store them.
         steps: What is done for the finalists.
-        overwrite: Whether another search in this folder is removed.
         console: Where to show progress.
+        seconds: Time for trials, summed over all workers.
+        finalists: Number of settings that are tested on all images.
+        max_loss: Points of mIoU that a setting may lose on the subset; worse ones count as worse than all others.
+        seed: Of the sampler.
+        overwrite: Whether another search in this folder is removed.
 
     Returns:
         The exit status of `run_points`.
@@ -97,76 +85,69 @@ def search(
         ConfigError: There is no such reducer, it declares no search space, or there was no time for a single setting.
         OutputError: The folder belongs to another search or to a sweep.
     """
-    kind = find_reducer(options.reducer)
+    kind = find_reducer(reducer)
     shape = subset.model.architecture
     encoder = EncoderShape(shape.depth, shape.grid, shape.class_token)
     space = kind.search_space(encoder)
     path = f"{kind.__module__}.{kind.__qualname__}"
     if not space:
         raise ConfigError(f"--reducer {path} declares no settings to search: add the class method search_space to it")
-    require_search(output)
-    inputs = {"config": settings["test"], "reducer": path, "images": list(subset.positions), "space": repr(space)}
-    study = Study(output, space, {**inputs, "max_loss": options.max_loss}, options.seed, overwrite)
-    say(console, f"searching {path} on {len(subset.positions)} of {subset.total} images for {options.seconds:g} s")
+    earlier_points(output)  # refuses the folder of a sweep
+    images = len(subset.positions)
+    inputs = {"config": settings["test"], "reducer": path, "images": subset.positions, "space": repr(space)}
+    study = Study(output, space, {**inputs, "max_loss": max_loss}, seed, overwrite)
+    say(console, f"searching {path} on {images} of {subset.total} images for {seconds:g} s")
     baseline = functools.cache(lambda: subset.miou(None))
 
     def evaluate(setting: dict[str, Any], end: float) -> Tried | None:
-        reducer = kind(**setting)
+        candidate = kind(**setting)
         with machine(output, alone=False, wait=lambda: None):
-            base_miou, miou = baseline(), subset.miou(reducer, end)
+            base_miou, miou = baseline(), subset.miou(candidate, end)
             if miou is None or base_miou is None:
                 return None
-            tried = Tried(setting, miou, base_miou - miou, subset.gflops(reducer))
+            tried = Tried(setting, miou, base_miou - miou, subset.gflops(candidate))
         values = ", ".join(f"{name} {value}" for name, value in setting.items())
         say(console, f"{values}: loses {tried.loss:.2f} points, {tried.gflops:.4g} GFLOPs")
         return tried
 
-    study.run(evaluate, options.seconds)
-    tried = study.tried
-    finalists = choose_finalists(tried, options.finalists, options.max_loss)
-    if not finalists:
-        raise ConfigError(
-            f"--seconds {options.seconds:g} was not enough for one setting: allow more, or fewer --images"
-        )
-    say(console, f"{len(tried)} settings tried in {study.seconds:.0f} s; testing {len(finalists)} on all images")
-    points = {BASELINE: Point(output, BASELINE, None, settings), **earlier_points(output, settings)}
-    for finalist in finalists:
+    study.run(evaluate, seconds, lambda: say(console, "waiting for the trials of other workers"))
+    chosen = choose_finalists(study.tried, finalists, max_loss)
+    if not chosen:
+        raise ConfigError(f"--seconds {seconds:g} was not enough for one setting: allow more, or fewer --images")
+    count = len(study.tried)
+    say(console, f"{count} settings tried in {study.seconds:.0f} s; testing {len(chosen)} on all images")
+    reducers = {BASELINE: None, **earlier_points(output)}
+    for finalist in chosen:
         name = point_name(kind.__name__.lower(), finalist.settings)
-        reducer = resolve_reducer({"class_path": options.reducer, "init_args": finalist.settings}, encoder)
-        points[name] = Point(output, name, reducer, settings)
-    summary = {"reducer": path, "images": len(subset.positions), "seconds": study.seconds, "settings": len(tried)}
-    content = {"config": settings["test"], "grid": {"search": summary}}
-    return run_points(output, list(points.values()), steps, content, overwrite, console)
+        reducers[name] = resolve_reducer({"class_path": reducer, "init_args": finalist.settings}, encoder)
+    summary = {"reducer": path, "images": images, "seconds": study.seconds, "settings": count}
+    points = [Point(output, name, each, settings) for name, each in reducers.items()]
+    return run_points(
+        output, points, steps, {"config": settings["test"], "grid": {"search": summary}}, overwrite, console
+    )
 
 
-def require_search(output: Path) -> None:
-    """Raise `OutputError` for a folder with points that are not of a search."""
+def earlier_points(output: Path) -> dict[str, dict[str, Any] | None]:
+    """Return the reducers of the points in a search's folder: finalists of a shorter search keep their results.
+
+    Raises:
+        OutputError: The points are not of a search.
+    """
     sweep = output / SWEEP_FILE
     try:
-        is_search = "search" in json.loads(sweep.read_bytes())["grid"]
-    except (OSError, ValueError, KeyError, TypeError):
-        is_search = not sweep.exists() and not (output / POINTS_FOLDER).exists()
-    if not is_search:
-        raise OutputError(f"{output} holds results of a sweep, not of a search: use another --output")
-
-
-def earlier_points(output: Path, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Point]:
-    """Return the points of the folder's ``sweep.json``: finalists of a shorter search keep their results."""
-    if not (output / SWEEP_FILE).exists():
+        content = json.loads(sweep.read_bytes())
+        content["grid"]["search"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if sweep.exists() or (output / POINTS_FOLDER).exists():
+            raise OutputError(f"{output} holds results of a sweep, not of a search: use another --output") from error
         return {}
-    points = json.loads((output / SWEEP_FILE).read_bytes())["points"]
-    return {point["name"]: Point(output, point["name"], point["reducer"], settings) for point in points}
+    return {point["name"]: point["reducer"] for point in content["points"]}
 
 
 class Study:
     """The trials of a search, with mIoU and GFLOPs as objectives, shared by its workers.
 
-    Args:
-        output: The search's folder.
-        space: The settings to vary.
-        inputs: What the trials depend on.
-        seed: Of the sampler.
-        overwrite: Whether a search with other inputs is removed, with its points.
+    With ``overwrite``, a search with other ``inputs`` (what the trials depend on) is removed, with its points.
 
     Raises:
         OutputError: The folder has a search with other inputs, or its study is damaged.
@@ -210,12 +191,18 @@ class Study:
         """Seconds of all trials, summed over workers."""
         return sum(trial.user_attrs.get("seconds", 0.0) for trial in self._study.get_trials(deepcopy=False))
 
-    def run(self, evaluate: Callable[[dict[str, Any], float], Tried | None], budget: float) -> None:
+    def run(
+        self,
+        evaluate: Callable[[dict[str, Any], float], Tried | None],
+        budget: float,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         """Try settings until the budget is spent or there are no others, and wait for the trials of other workers.
 
         Args:
             evaluate: Tries a setting until a time of ``time.perf_counter``; returns ``None`` if that was too short.
             budget: Seconds of all trials together, also of other workers and earlier starts.
+            on_wait: Called if other workers have to be waited for.
         """
         repeats = 0
         while (left := budget - self.seconds) > 0 and repeats < _REPEATS:
@@ -237,7 +224,13 @@ class Study:
                 self._tell(trial, tried, time.perf_counter() - start)
                 lock.release()
                 Path(lock.lock_file).unlink()
-        self._wait()
+        if self._trials(TrialState.RUNNING):
+            on_wait()
+        while self._trials(TrialState.RUNNING):
+            with self._lock:
+                for lost in self._lost_trials():
+                    self._study.tell(lost.number, state=TrialState.FAIL)
+            time.sleep(1)
 
     def _tell(self, trial: optuna.Trial, tried: Tried | None, seconds: float) -> None:
         trial.set_user_attr("seconds", seconds)
@@ -248,14 +241,6 @@ class Study:
         if self._max_loss is not None:
             trial.set_constraint("loss", tried.loss - self._max_loss)
         self._study.tell(trial, [tried.miou, tried.gflops])
-
-    def _wait(self) -> None:
-        """Wait for the trials of other workers; those of killed ones have failed."""
-        while self._trials(TrialState.RUNNING):
-            with self._lock:
-                for trial in self._lost_trials():
-                    self._study.tell(trial.number, state=TrialState.FAIL)
-            time.sleep(1)
 
     def _lost_trials(self) -> list[FrozenTrial]:
         """Return the running trials whose worker was killed."""
@@ -287,14 +272,7 @@ def choose_finalists(tried: Sequence[Tried], count: int, max_loss: float | None)
 
 
 class Subset:
-    """A model, and images spread evenly over a data set on which it is scored with one reducer after another.
-
-    Args:
-        module: Checkpoint and windows.
-        data: The data set.
-        images: Number of images; at most all are taken.
-        device: Where to compute.
-        precision: As Lightning names it.
+    """A model, and ``images`` spread evenly over a data set on which it is scored with one reducer after another.
 
     Raises:
         ConfigError: The numbers of classes of model and data differ.
@@ -311,8 +289,9 @@ class Subset:
         precision: Precision,
     ) -> None:
         data.protocol = module.protocol
-        self._dataset = data.open_dataset()
-        self.total = len(self._dataset)
+        dataset = data.open_dataset()
+        self._read = functools.lru_cache(_IMAGES_IN_MEMORY)(dataset.__getitem__)
+        self.total = len(dataset)
         self.positions = spread(self.total, images)
         self.device, self.precision = device, precision
         self.model = module.model = module.load_model()
@@ -320,14 +299,9 @@ class Subset:
         self._windows = replace(module.build_sliding_window(self.model), forward=run_windows)
         self._meta_model = on_meta(self.model)
         self.model.to(device, input_dtype(precision))
-        self._samples: dict[int, Sample] = {}
 
     def miou(self, reducer: Reducer | None, end: float = float("inf")) -> float | None:
-        """Return the mIoU in percent with a reducer, ``None`` if the time is over before the last image.
-
-        Args:
-            reducer: The token reducer; ``None`` for the baseline.
-            end: When to give up, as a time of ``time.perf_counter``.
+        """Return the mIoU in percent, ``None`` if ``end`` (of ``time.perf_counter``) comes before the last image.
 
         Raises:
             ReducerError: The reducer cannot be applied to the model.
@@ -348,14 +322,12 @@ class Subset:
             side = self._windows.window
             return count_multiply_adds(self._meta_model, torch.empty(1, 3, side, side, device="meta")) / 1e9
         self.model.reducer = reducer
-        with autocast(self.precision, self.device):
-            return float(np.mean([count_multiply_adds(self.model, window) for window in self._some_windows()])) / 1e9
-
-    def _some_windows(self) -> Iterator[Tensor]:
-        """Return the middle windows ``(1, 3, h, w)`` of some images."""
+        counts = []
         for position in self.positions[:: max(len(self.positions) // _IMAGES_COUNTED, 1)]:
             windows = self._windows.crops(self._to_device(self._read(position)["views"][0]["image"]))
-            yield windows[len(windows) // 2][None]
+            with autocast(self.precision, self.device):
+                counts.append(count_multiply_adds(self.model, windows[len(windows) // 2][None]))
+        return float(np.mean(counts)) / 1e9
 
     def _count(self, sample: Sample) -> Tensor:
         """Predict an image and return its pixel counts ``(3, K)``: intersection, prediction and target."""
@@ -369,14 +341,6 @@ class Subset:
 
     def _to_device(self, image: Tensor) -> Tensor:
         return image.to(self.device, input_dtype(self.precision))
-
-    def _read(self, position: int) -> Sample:
-        if position not in self._samples:
-            sample: Sample = self._dataset[position]
-            if len(self._samples) == _IMAGES_IN_MEMORY:
-                return sample
-            self._samples[position] = sample
-        return self._samples[position]
 
 
 def spread(total: int, count: int) -> Sequence[int]:

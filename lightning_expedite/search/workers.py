@@ -31,7 +31,7 @@ from ..text import literal
 from .points import Failure, Point, sweep_table
 from .processes import Command, run_in_process
 
-STUDY_FILE, SWEEP_FILE, LOCKS_FOLDER = "study.log", "sweep.json", ".locks"
+STUDY_FILE, SWEEP_FILE, LOG_FILE, LOCKS_FOLDER = "study.log", "sweep.json", "log.txt", ".locks"
 Direction = Literal["maximize", "minimize"]
 MAX_ATTEMPTS = 3
 _POLL_SECONDS = 1.0
@@ -42,15 +42,10 @@ _DIRECTIONS: dict[str, Direction] = {"test": "maximize", "benchmark": "minimize"
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done for each point: the steps' names, each with the options that it gets, and the command line."""
+    """What is done for each point: the steps in order, each with the options that it gets, and the command line."""
 
     options: Mapping[str, Sequence[str]]
     command: Command
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The steps in their order."""
-        return tuple(self.options)
 
 
 def open_study(output: Path, name: str, directions: Sequence[Direction]) -> tuple[optuna.Study, JournalStorage]:
@@ -104,13 +99,7 @@ def machine(output: Path, alone: bool, wait: Callable[[], None]) -> Iterator[Non
 
 
 class Queue:
-    """The points of a sweep as trials of a study, one study for each choice of steps.
-
-    Args:
-        output: The sweep's folder.
-        points: All points that this worker may run.
-        steps: What is done for each point.
-    """
+    """The points of a sweep as trials of a study in its folder, one study for each choice of steps."""
 
     def __init__(self, output: Path, points: Sequence[Point], steps: Sequence[str]) -> None:
         self.output, self.steps = output, tuple(steps)
@@ -121,8 +110,7 @@ class Queue:
     def enter(self, overwrite: bool) -> None:
         """Add the points that have neither all results nor a worker, also those that failed.
 
-        Args:
-            overwrite: Whether results with other settings are removed.
+        With ``overwrite``, results with other settings are removed.
 
         Raises:
             OutputError: There are results or workers with other settings.
@@ -148,11 +136,7 @@ class Queue:
                     self._add(point)
 
     def run_next(self, run: Callable[[Point], Failure | None]) -> bool:
-        """Run the next point, those of killed workers last; return whether there was one.
-
-        Args:
-            run: Returns why the point failed, if it did.
-        """
+        """Call ``run`` with the next point, those of killed workers last; return whether there was one."""
         with self._lock:
             taken = self._take()
         if taken is None:
@@ -199,7 +183,7 @@ class Queue:
                     lock.release()
                     continue
                 trial = self._add(point, attempt + 1)
-            self._storage.set_trial_state_values(self._id_of(trial), TrialState.RUNNING)
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             return point, trial, lock
         return None
 
@@ -222,18 +206,10 @@ class Queue:
         else:
             self._study.tell(trial.number, state=TrialState.FAIL)
 
-    def _id_of(self, trial: FrozenTrial) -> int:
-        study = self._storage.get_study_id_from_name(self._study.study_name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, trial.number)
-
     def _remove_changed(self, overwrite: bool) -> None:
         """Remove results with other settings before any work, so that resuming needs no ``overwrite``."""
-        changed = []
-        for point in self.points.values():
-            for step in self.steps:
-                settings = point.settings_changed(step)
-                if settings is not None:
-                    changed.append((point, step, difference(*settings)))
+        pairs = [(point, step) for point in self.points.values() for step in self.steps]
+        changed = [(*pair, which) for pair in pairs if (which := pair[0].settings_changed(pair[1]))]
         if changed and not overwrite:
             point, step, which = changed[0]
             names = list(dict.fromkeys(point.name for point, _, _ in changed))
@@ -251,13 +227,7 @@ def run_points(
 ) -> int:
     """Run the points of a sweep that are not done, together with other workers of the same folder.
 
-    Args:
-        output: The sweep's folder.
-        points: All points.
-        steps: What is done for each point.
-        content: What the sweep is made of, for ``sweep.json``.
-        overwrite: Whether results with other settings are replaced.
-        console: Where to show progress.
+    ``content`` says in ``sweep.json`` what the sweep is made of; ``overwrite`` replaces results with other settings.
 
     Returns:
         The exit status: 0, or 2 if a point failed.
@@ -265,50 +235,57 @@ def run_points(
     Raises:
         OutputError: The folder has results or workers with other settings, or cannot be written to.
     """
-    queue = Queue(output, points, steps.names)
+    names = list(steps.options)
+    queue = Queue(output, points, names)
     queue.enter(overwrite)
     listed = [{"name": point.name, "reducer": point.reducer} for point in points]
     text = json.dumps({"kind": "sweep", **content, "points": listed}, indent=1, default=str)
     write_atomically(output / SWEEP_FILE, text.encode())
-    done = sum(not point.missing(steps.names) for point in points)
-    if done:
-        say(
-            console,
-            f"{done} of {len(points)} points are done already{': nothing to do' if done == len(points) else ''}",
-        )
+    if done := sum(not point.missing(names) for point in points):
+        rest = ": nothing to do" if done == len(points) else ""
+        say(console, f"{done} of {len(points)} points are done already{rest}")
+    told = console.is_terminal  # where the line below the others shows it
     while True:
         if queue.run_next(lambda point: run_point(point, steps, console)):
-            finished = sum(not point.missing(steps.names) for point in points)
+            done = sum(not point.missing(names) for point in points)
             seconds = queue.seconds_left()
             left = f", about {seconds / 60:.1f} min left" if seconds else ""
-            say(console, f"{finished} of {len(points)} points are done{left}")
+            say(console, f"{done} of {len(points)} points are done{left}")
         elif others := queue.others_running():
-            with console.status(f"waiting for other workers: {escape(', '.join(others))}"):
+            waiting = f"waiting for other workers: {', '.join(others)}"
+            if not told:
+                say(console, waiting)
+            told = True
+            with console.status(escape(waiting)):
                 time.sleep(_POLL_SECONDS)
         else:
             break
-    console.print(sweep_table(points, steps.names))
-    unfinished = sum(bool(point.missing(steps.names)) for point in points)
-    say(console, next_commands(output, unfinished))
-    return 2 if unfinished else 0
+    console.print(sweep_table(points, names))
+    if unfinished := sum(bool(point.missing(names)) for point in points):
+        are = "point is" if unfinished == 1 else "points are"
+        say(console, f"{unfinished} {are} not finished: the same command tries again")
+        return 2
+    folder, report = shlex.quote(str(output)), shlex.quote(str(output.with_name(f"{output.name}_report")))
+    say(console, f"next:\n  lightning-expedite report {folder} --output {report}")
+    say(console, f"  lightning-expedite recommend {folder} --max_loss 0.5")
+    return 0
 
 
 def run_point(point: Point, steps: Steps, console: Console) -> Failure | None:
     """Run the steps of a point that have no result, up to the first that fails."""
     point.set_failure(None)
-    for step in point.missing(steps.names):
-        start = time.perf_counter()
-        printed = point.log.stat().st_size if point.log.exists() else 0
+    log = point.folder / LOG_FILE
+    for step in point.missing(list(steps.options)):
+        start, printed = time.perf_counter(), log.stat().st_size if log.exists() else 0
         wait = partial(say, console, f"{point.name}: {step} waits for the other workers on this machine")
         with console.status(f"{escape(point.name)}: {step}"), machine(point.output, step == "benchmark", wait):
-            status = run_in_process(steps.command, [*point.arguments(step), *steps.options[step]], point.log)
+            status = run_in_process(steps.command, [*point.arguments(step), *steps.options[step]], log)
         if status != 0 or point.read(step) is None:
-            lines = point.log.read_bytes()[printed:].decode(errors="replace").strip().splitlines()
+            lines = log.read_bytes()[printed:].decode(errors="replace").strip().splitlines()
             failure = Failure(step, _error(status, lines))
             say(console, f"{point.name}: {step} failed: {failure.error}")
-            for line in lines[-_LOG_LINES:]:
+            for line in [*lines[-_LOG_LINES:], f"(all of it is in {log})"]:
                 say(console, f"    {line}")
-            say(console, f"    (all of it is in {point.log})")
             return failure
         say(console, f"{point.name}: {step} took {time.perf_counter() - start:.1f} s")
     return None
@@ -320,20 +297,6 @@ def _error(status: int, lines: Sequence[str]) -> str:
         return f"its process was killed by {signal.Signals(-status).name}{reason}"
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"its process ended with status {status}"])[-1]
-
-
-def next_commands(output: Path, unfinished: int) -> str:
-    """Return what to do with the sweep now."""
-    if unfinished:
-        return f"{unfinished} point{' is' if unfinished == 1 else 's are'} not finished: the same command tries again"
-    folder, report = shlex.quote(str(output)), shlex.quote(str(output.with_name(f"{output.name}_report")))
-    return "\n".join(
-        (
-            "next:",
-            f"  lightning-expedite report {folder} --output {report}",
-            f"  lightning-expedite recommend {folder} --max_loss 0.5",
-        )
-    )
 
 
 def say(console: Console, text: str) -> None:

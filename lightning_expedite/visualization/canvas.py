@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ..data.palettes import Palette, generated_palette
 from ..errors import DataError
-from .overlay import colour_labels
+from .arrays import Image, colour_labels
 
-Image = NDArray[np.uint8]
 Labels = NDArray[np.integer]
 
 IGNORE_INDEX = 255
@@ -24,7 +23,7 @@ _FEW_PIXELS = 1000  # along a side; larger images are smoothed when they are sca
 
 
 def panel_size(height: int, width: int) -> tuple[float, float]:
-    """Return width and height in inches of the panel for an image of ``height`` x ``width`` pixels."""
+    """Return width and height in inches of the panel for an image of a size in pixels."""
     scale = min(_WIDEST / width, _TALLEST / height)
     return scale * width, scale * height
 
@@ -82,11 +81,11 @@ def class_handles(maps: Sequence[Labels], classes: Sequence[str] | None, palette
     """Return legend entries for all classes that occur in label maps, and for ignored pixels."""
     handles = []
     for index in sorted({int(index) for labels in maps for index in np.unique(labels)}):
-        if index >= len(palette):
+        if index < len(palette):
+            name = classes[index] if classes is not None else f"class {index}"
+            handles.append(Patch(facecolor=hex_colour(palette[index]), edgecolor="black", linewidth=0.5, label=name))
+        else:
             handles.append(Patch(facecolor="white", edgecolor="0.5", hatch="/////", label="ignored"))
-            continue
-        name = classes[index] if classes is not None else f"class {index}"
-        handles.append(Patch(facecolor=hex_colour(palette[index]), edgecolor="black", linewidth=0.5, label=name))
     return handles
 
 

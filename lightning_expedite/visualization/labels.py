@@ -9,9 +9,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ..data.palettes import Palette
+from .arrays import Image, blend
 from .canvas import (
     IGNORE_INDEX,
-    Image,
     Labels,
     class_handles,
     hex_colour,
@@ -64,8 +64,7 @@ def overlay(
     width, height = (2 * side for side in panel_size(*labels.shape))
     columns = max(int(width / _COLUMN), 1)
     figure = new_figure(width, height + _LINE * (2 - -len(handles) // -columns))
-    mixed = (1 - opacity) * image + opacity * paint(labels, palette)
-    show(figure.subplots(), (mixed + 0.5).astype(np.uint8), "")
+    show(figure.subplots(), blend(image, paint(labels, palette), opacity), "")
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     return figure
 
@@ -120,12 +119,7 @@ def compare(
 
 
 def difference(baseline: Labels, reduced: Labels, label: Labels | None = None) -> NDArray[np.uint8]:
-    """Classify each pixel ``(H, W)`` by how two predictions differ, or are wrong.
-
-    Returns:
-        0 where both are the same and, where the ground truth is known, right; else `LOST`, `GAINED`, `BOTH_WRONG` or
-        `BOTH_WRONG_DIFFERENTLY`; `CHANGED` where they differ and the ground truth is unknown or ignored.
-    """
+    """Classify each pixel ``(H, W)`` by how two predictions differ, or are wrong: one of the codes above, or 0."""
     changed = np.where(baseline != reduced, CHANGED, 0).astype(np.uint8)
     if label is None:
         return changed
@@ -139,12 +133,7 @@ def difference(baseline: Labels, reduced: Labels, label: Labels | None = None) -
 
 
 def image_miou(prediction: Labels, label: Labels) -> float:
-    """Compute the mIoU of one image in percent, over the classes that occur; NaN if no pixel is labelled.
-
-    Args:
-        prediction: Class indices ``(H, W)``.
-        label: Class indices ``(H, W)``, 255 = ignored.
-    """
+    """Compute the mIoU of one image ``(H, W)`` in percent, over the classes that occur; NaN if no pixel is labelled."""
     prediction, label = prediction[label != IGNORE_INDEX], label[label != IGNORE_INDEX]
     pairs = ((prediction == index, label == index) for index in np.union1d(prediction, label))
     ious = [np.sum(predicted & labelled) / np.sum(predicted | labelled) for predicted, labelled in pairs]
@@ -158,7 +147,7 @@ def _score_text(prediction: Labels, label: Labels) -> str:
 
 def _paint_changes(image: Image, changes: NDArray[np.uint8]) -> Image:
     grey = image.mean(axis=2, keepdims=True) * _IMAGE_OPACITY + 255 * (1 - _IMAGE_OPACITY)
-    pixels = np.repeat(grey, 3, axis=2).astype(np.uint8)
+    pixels: Image = np.repeat(grey, 3, axis=2).astype(np.uint8)
     for code, (_, colour) in enumerate(_CHANGES, start=1):
         pixels[changes == code] = colour
     return pixels

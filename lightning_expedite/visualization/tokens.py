@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..reducers.grouping import DROPPED
-from .canvas import Image, new_figure, panel_size, remove_frame, show
+from .arrays import Image
+from .canvas import new_figure, panel_size, remove_frame, show
 
 Style = Literal["both", "mean", "borders"]
 """Fill patches that share a token with their mean colour, outline them, or both."""
@@ -35,28 +36,20 @@ _ALONE_KEY = "The others show the image: each has its own token."
 class TokenMap:
     """The groups of one step of a reducer, over an image.
 
-    Args:
-        title: Layer, module and number of tokens, in two lines.
-        group: ``(H, W)`` int64: pixels with the same number belong to patches that share a token, numbered across all
-            windows; `DROPPED` where the patch has none.
-        alone: ``(H, W)``: whether the pixel's patch has its own token.
+    Pixels with the same number in ``group`` belong to patches that share a token, across all windows; `DROPPED` ones to
+    patches that have none.
     """
 
-    title: str
-    group: NDArray[np.int64]
-    alone: NDArray[np.bool_]
+    title: str  # layer, module and number of tokens, in two lines
+    group: NDArray[np.int64]  # (H, W)
+    alone: NDArray[np.bool_]  # (H, W): whether the pixel's patch has its own token
 
 
 @dataclass(frozen=True)
 class TokenMaps:
-    """The groups of some layers, over an image.
+    """The groups of some layers, over an image, and the window that each pixel is shown from."""
 
-    Args:
-        window: ``(H, W)`` int64: the window that each pixel is shown from.
-        steps: One map per step.
-    """
-
-    window: NDArray[np.int64]
+    window: NDArray[np.int64]  # (H, W)
     steps: list[TokenMap]
 
 
@@ -91,7 +84,6 @@ def draw_token_maps(image: Image, maps: TokenMaps, style: Style = "both", title:
 
 
 def _key(maps: TokenMaps, style: Style) -> str:
-    """Describe how patches are drawn, for the kinds of patches that occur."""
     dropped = any((step.group == DROPPED).any() for step in maps.steps)
     alone = any(step.alone.any() for step in maps.steps)
     merged = any(((step.group != DROPPED) & ~step.alone).any() for step in maps.steps)
@@ -120,14 +112,9 @@ def fill_groups(pixels: Image, step: TokenMap) -> Image:
 
 
 def borders(group: NDArray[np.int64], alone: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """Return the lines between pixels of different groups.
+    """Return the lines ``(n, 2, 2)`` between pixels ``(H, W)`` of different groups, except between two that are alone.
 
-    Args:
-        group: ``(H, W)``.
-        alone: ``(H, W)``; no line is drawn between two pixels that are both alone.
-
-    Returns:
-        Lines ``(n, 2, 2)``: the x and y of both ends, in the coordinates of `matplotlib.axes.Axes.imshow`.
+    A line is the x and y of both ends, in the coordinates of `matplotlib.axes.Axes.imshow`.
     """
     between_rows = _row_borders(group, alone)[:, :, ::-1]
     between_columns = _row_borders(group.T, None if alone is None else alone.T)
