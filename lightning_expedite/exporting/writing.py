@@ -17,9 +17,8 @@ from ..files import write_atomically
 from ..models import Segmenter, store_reducer
 from ..protocol import Normalization
 from ..version import __version__
-from .capture import INPUT, OUTPUT, Batch, WindowPass, capture
 from .checking import check_file
-from .formats import FORMATS, FormatName
+from .formats import FORMATS, INPUT, OUTPUT, Batch, FormatName, WindowPass, capture
 
 EXPORT_FILE = "export.json"
 BATCH_SIZES = [1, 2, 3, 8]  # at which a file with a dynamic batch size is checked
