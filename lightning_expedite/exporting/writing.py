@@ -4,7 +4,7 @@ import copy
 import json
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def export(
             **_describe(window_pass, crops, batch, normalization or model.protocol.normalization),
             "check": check,
             "versions": {"lightning_expedite": __version__}
-            | {name: version(name) for name in ("torch", *chosen.packages)},
+            | {name: import_module(name).__version__ for name in ("torch", *chosen.packages)},
         }
         for file in Path(temporary).iterdir():
             file.replace(output / file.name)
