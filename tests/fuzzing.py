@@ -3,7 +3,10 @@
 import os
 
 import PIL
+import pytest
 from hypothesis import HealthCheck, settings
+
+from lightning_expedite.errors import DataError
 
 # What may stand in the place of a file.
 PLACES = {
@@ -58,3 +61,33 @@ def examples(number):
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
+
+
+def reading_fixtures(read, name):
+    """Two fixtures for a function that reads a file: ``reads(content)`` and ``refuses(content, *words)``.
+
+    The latter checks that the error names the file, is of bearable length and has no addresses of objects.
+    """
+
+    @pytest.fixture
+    def reads(tmp_path):
+        def check(content, name=name, **options):
+            (tmp_path / name).write_bytes(content)
+            return read(tmp_path / name, **options)
+
+        return check
+
+    @pytest.fixture
+    def refuses(reads, tmp_path):
+        def check(content, *words, **options):
+            with pytest.raises(DataError) as raised:
+                reads(content, **options)
+            message = str(raised.value)
+            for word in (str(tmp_path / name), *words):
+                assert word in message
+            assert " object at 0x" not in message
+            assert len(message) < len(str(tmp_path / name)) + 300
+
+        return check
+
+    return reads, refuses

@@ -7,9 +7,10 @@ from data_files import class_map, encoded, make_ade20k, make_camvid, make_citysc
 from data_files import make_pascal_context as make_context
 
 from lightning_expedite.data import ADE20K, CamVid, Cityscapes, Demo, Folder, PascalContext
-from lightning_expedite.data.reading import image_header, label_header, label_table, read_image, read_label
+from lightning_expedite.data.reading import image_header, label_table, read_image, read_label
 from lightning_expedite.errors import ConfigError, DataError
 
+TABLE = label_table(3)
 LAYOUTS = [
     (ADE20K, make_ade20k, "images", "validation"),
     (Cityscapes, make_cityscapes, "leftImg8bit", "val"),
@@ -102,7 +103,7 @@ def test_bytes_after_the_end_of_an_image_are_fine(tmp_path):
 
 @pytest.mark.promise("bad-images")
 @pytest.mark.parametrize(
-    "read", [read_image, image_header, label_header, lambda path: read_label(path, label_table(3))]
+    "read", [read_image, image_header, lambda path: image_header(path, "label"), lambda path: read_label(path, TABLE)]
 )
 def test_missing_files(tmp_path, read):
     with pytest.raises(DataError, match=r"gone.png"):

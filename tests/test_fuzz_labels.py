@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from data_files import class_map, encoded, picture, png, save
-from fuzzing import YCBCR, examples
+from fuzzing import YCBCR, examples, reading_fixtures
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,30 +27,7 @@ def with_palette(values, colours):
     return image
 
 
-@pytest.fixture
-def reads(tmp_path):
-    def read(content, table=TABLE):
-        path = tmp_path / "label.png"
-        path.write_bytes(content)
-        return read_label(path, table)
-
-    return read
-
-
-@pytest.fixture
-def refuses(tmp_path):
-    """Checks that a label is refused by an error that names it."""
-
-    def check(content, *words, table=TABLE):
-        path = tmp_path / "label.png"
-        path.write_bytes(content)
-        with pytest.raises(DataError) as raised:
-            read_label(path, table)
-        for word in (str(path), *words):
-            assert word in str(raised.value)
-        assert len(str(raised.value)) < len(str(path)) + 300
-
-    return check
+reads, refuses = reading_fixtures(lambda path, table=TABLE: read_label(path, table), "label.png")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +129,7 @@ def test_a_label_gives_its_classes_or_is_refused(reads, refuses, values, classes
     if None in expected:
         refuses(content, "are not classes", table=table)
     else:
-        assert reads(content, table).tolist() == [expected]
+        assert reads(content, table=table).tolist() == [expected]
 
 
 WRONG = {

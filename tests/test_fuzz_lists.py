@@ -24,10 +24,21 @@ def val(context):
     return context / "ImageSets/SegmentationContext/val.txt"
 
 
+@pytest.fixture
+def refused(context, fails, config):
+    """Checks that the data set's list is refused in one line with these words."""
+
+    def check(*words, split="val"):
+        options = ("--data", "PascalContext", "--data.root", context, f"--data.split={split}")
+        message = fails("test", "--config", config, *options)
+        for word in words:
+            assert word in message
+
+    return check
+
+
 def listed(root):
-    source = PascalContext(root).source()
-    source.check()
-    return [source.name(index) for index in range(len(source))]
+    return [image.name for image in PascalContext(root).list_images(labels=True)]
 
 
 FINE = {
@@ -56,11 +67,9 @@ LEAVES = [
 
 
 @pytest.mark.parametrize("name", LEAVES, ids=ascii)
-def test_a_name_that_leaves_its_folder_or_cannot_be_seen(context, val, fails, config, name):
+def test_a_name_that_leaves_its_folder_or_cannot_be_seen(val, refused, name):
     val.write_text(f"2008_000002\n{name}\n", encoding="utf-8", newline="")
-    message = fails("test", "--config", config, "--data", "PascalContext", "--data.root", context)
-    assert f"{val}, line 2: " in message
-    assert "is not a name within JPEGImages" in message
+    refused(f"{val}, line 2: ", "is not a name within JPEGImages")
 
 
 BROKEN = {
@@ -90,24 +99,21 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_list_that_names_no_images(context, val, fails, config, kind):
+def test_a_list_that_names_no_images(context, val, refused, kind):
     val.write_bytes(BROKEN[kind])
-    message = fails("test", "--config", config, "--data", "PascalContext", "--data.root", context)
-    assert str(context) in message
+    refused(str(context))
 
 
 @pytest.mark.parametrize("place", PLACES | NOTHING)
-def test_something_else_in_the_place_of_a_list(context, val, fails, config, place):
+def test_something_else_in_the_place_of_a_list(val, refused, place):
     val.unlink()
     (PLACES | NOTHING)[place](val)
-    message = fails("test", "--config", config, "--data", "PascalContext", "--data.root", context)
-    assert str(val.parent) in message
+    refused(str(val.parent))
 
 
 @pytest.mark.parametrize("split", ["", ".", "..", "../val", "val.txt", "VAL", " val", "va?", "*", "val\0", "a" * 5000])
-def test_a_split_that_has_no_list(context, fails, config, split):
-    words = ("--data", "PascalContext", "--data.root", context, f"--data.split={split}")
-    assert "no split" in fails("test", "--config", config, *words)
+def test_a_split_that_has_no_list(refused, split):
+    refused("no split", split=split)
 
 
 @given(
@@ -134,7 +140,7 @@ def test_any_list_gives_its_names_or_is_refused(context, val, lines, end):
 
 
 CLASS_FILES = {
-    "nothing": b"",
+    "no bytes": b"",
     "blank lines": b"\n \r\n\t\n",
     "a name twice": b"sky\nwall\nsky\n",
     "a name twice with a space": b"sky\nsky \n",
@@ -150,26 +156,23 @@ CLASS_FILES = {
 }
 
 
-@pytest.mark.parametrize("kind", CLASS_FILES)
+@pytest.mark.parametrize("kind", [*CLASS_FILES, *PLACES, *NOTHING])
 def test_a_file_of_classes_that_does_not_tell_them(fails, config, tmp_path, kind):
     path = tmp_path / "classes.txt"
-    path.write_bytes(CLASS_FILES[kind])
-    message = fails("test", "--config", config, "--data.classes", path)
-    assert "classes" in message
-
-
-@pytest.mark.parametrize("place", PLACES | NOTHING)
-def test_something_else_in_the_place_of_a_file_of_classes(fails, config, tmp_path, place):
-    path = tmp_path / "classes.txt"
-    (PLACES | NOTHING)[place](path)
+    if kind in CLASS_FILES:
+        path.write_bytes(CLASS_FILES[kind])
+    else:
+        (PLACES | NOTHING)[kind](path)
     assert "classes" in fails("test", "--config", config, "--data.classes", path)
 
 
-@pytest.mark.parametrize("content", [b"sky\r\nwall\r\n", b"\xef\xbb\xbfsky\nwall", b"\n sky \n\nwall\n\n"], ids=repr)
+@pytest.mark.parametrize("content", ["sky\r\ngrüne Wiese\r\n", "\ufeffsky\ngrüne Wiese", "\n sky \n\ngrüne Wiese\n\n"])
 def test_a_file_of_classes_is_read_whatever_ends_its_lines(tmp_path, content):
     path = tmp_path / "classes.txt"
-    path.write_bytes(content)
-    assert Folder(tmp_path, classes=path).classes == ("sky", "wall")
+    path.write_bytes(content.encode())
+    data = Folder(tmp_path, classes=path)
+    assert data.classes == ("sky", "grüne Wiese")
+    assert len(data.palette) == 2
 
 
 @given(names=st.lists(st.text(max_size=6), max_size=4))

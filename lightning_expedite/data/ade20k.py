@@ -1,14 +1,12 @@
 """ADE20K scene parsing: 150 classes of indoor and outdoor scenes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
-from lightning_expedite.data.base import SegmentationDataModule
-from lightning_expedite.data.palettes import read_table
-from lightning_expedite.data.reading import label_table
-from lightning_expedite.data.sources import FileSource, find_root, folders_in, pair_folders, require_split
+from .base import SegmentationDataModule
+from .palettes import read_table
+from .reading import label_table
+from .sources import FileSource, find_root, folders_in, pair_folders, require_split
 
 
 class ADE20K(SegmentationDataModule):

@@ -1,7 +1,5 @@
 """The Lightning data module that every data set is a subclass of."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -12,19 +10,12 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.accelerators import CUDAAccelerator
 from torch.utils.data import DataLoader
 
-from lightning_expedite.data.dataset import SampleDataset, ShardedSampler, start_worker
-from lightning_expedite.data.samples import IGNORE_INDEX, ImageSource, ListedImage, Sample, Size, View
-from lightning_expedite.data.sources import list_folder
-from lightning_expedite.errors import ConfigError
-from lightning_expedite.files import expand_home
-from lightning_expedite.protocol import (
-    LONG_SIDE_FACTOR,
-    Normalization,
-    Protocol,
-    check_views,
-    choose_resize,
-    require_positive,
-)
+from ..errors import ConfigError
+from ..files import expand_home
+from ..protocol import LONG_SIDE_FACTOR, Normalization, Protocol, check_views, choose_resize, require_positive
+from .dataset import SampleDataset, ShardedSampler, start_worker
+from .samples import IGNORE_INDEX, ImageSource, ListedImage, Sample, Size, View
+from .sources import list_folder
 
 _MOST_WORKERS = 1024  # each is a process: a typo must not start a million
 

@@ -1,26 +1,15 @@
 """Cityscapes: 19 classes of street scenes, evaluated as stored."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from lightning_expedite.data.base import SegmentationDataModule
-from lightning_expedite.data.palettes import read_table, table_rows
-from lightning_expedite.data.reading import label_table
-from lightning_expedite.data.samples import IGNORE_INDEX
-from lightning_expedite.data.sources import (
-    Entry,
-    FileSource,
-    Label,
-    find_root,
-    folders_in,
-    images_below,
-    readable,
-    require_split,
-)
+from .base import SegmentationDataModule
+from .palettes import read_table, table_rows
+from .reading import label_table
+from .samples import IGNORE_INDEX
+from .sources import Entry, FileSource, Label, find_root, folders_in, images_below, readable, require_split
 
 _IMAGE_ENDING = "_leftImg8bit.png"
 

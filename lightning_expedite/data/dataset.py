@@ -1,7 +1,5 @@
 """From an image source to samples: the torch data set, its division among processes, its workers."""
 
-from __future__ import annotations
-
 import ctypes
 import signal
 import sys
@@ -14,10 +12,10 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_expedite.data.reading import digest_of, size_mismatch
-from lightning_expedite.data.samples import Contents, ImageSource, Sample, Size, View
-from lightning_expedite.data.transforms import import_albumentations, target_size, view_image
-from lightning_expedite.protocol import Normalization
+from ..protocol import Normalization
+from .reading import digest_of, size_mismatch
+from .samples import Contents, ImageSource, Sample, Size, View
+from .transforms import import_albumentations, target_size, view_image
 
 PLACEHOLDER = -1
 
@@ -79,10 +77,7 @@ class SampleDataset(Dataset[Sample]):
 
 
 def read_contents(source: ImageSource, index: int, labels: bool) -> Contents:
-    """Read an image and, if ``labels``, its label.
-
-    A source of files has a method ``read(index, labels)``; of any other source the digest is that of the pixels.
-    """
+    """Read an image and, if ``labels``, its label; the digest is of the pixels, unless ``source.read`` has one."""
     if (read := getattr(source, "read", None)) is not None:
         return read(index, labels)
     image = source.image(index)

@@ -1,7 +1,5 @@
 """Bundled demo data: drawn scenes, so that everything can be tried without a download."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -9,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_expedite.data.base import ImageSource, SegmentationDataModule
-from lightning_expedite.data.sources import require_split
-from lightning_expedite.errors import ConfigError
+from ..errors import ConfigError
+from .base import ImageSource, SegmentationDataModule
+from .sources import require_split
 
 _DEFAULT_TRAINING_SCENES = 512
 
@@ -31,7 +29,7 @@ class Demo(SegmentationDataModule):
 
     def __init__(self, split: str = "validation", count: int | None = None, **kwargs: Any) -> None:
         # Imported here because drawing needs OpenCV, which a data set does not need to be listed by the CLI.
-        from lightning_expedite.data import scenes
+        from . import scenes
 
         super().__init__(root="demo", split=split, **kwargs)
         self.classes = scenes.CLASSES
@@ -70,6 +68,6 @@ class _Scenes:
 
 @lru_cache(maxsize=1)  # image and label of one scene come from one drawing
 def _draw(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    from lightning_expedite.data.scenes import draw_scene
+    from .scenes import draw_scene
 
     return draw_scene(index)

@@ -1,18 +1,16 @@
 """Your own images and labels in two folders."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_expedite.data.base import SegmentationDataModule
-from lightning_expedite.data.palettes import generated_palette
-from lightning_expedite.data.reading import label_table
-from lightning_expedite.data.samples import IGNORE_INDEX
-from lightning_expedite.data.sources import FileSource, list_folder, pair_folders
-from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.files import expand_home, read_text
+from ..errors import ConfigError, DataError
+from ..files import expand_home, read_text
+from .base import SegmentationDataModule
+from .palettes import generated_palette
+from .reading import label_table
+from .samples import IGNORE_INDEX
+from .sources import FileSource, list_folder, pair_folders
 
 _LONGEST_NAME = 200
 

@@ -43,7 +43,7 @@ def class_table(data_set: str | None, num_classes: int) -> ClassTable:
     names: tuple[str, ...] = ()
     palette: Palette = ()
     if data_set == "demo":
-        from lightning_expedite.data.scene_canvas import CLASSES, PALETTE  # imports OpenCV
+        from .scene_canvas import CLASSES, PALETTE  # imports OpenCV
 
         names, palette = CLASSES, PALETTE
     elif data_set in [path.stem for path in _TABLES.glob("*.csv")]:

@@ -1,17 +1,15 @@
 """PASCAL-Context: 59 classes and background on the images of PASCAL VOC 2010."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from lightning_expedite.data.base import SegmentationDataModule
-from lightning_expedite.data.palettes import read_table
-from lightning_expedite.data.reading import label_table
-from lightning_expedite.data.sources import Entry, FileSource, Label, find_root, require_split
-from lightning_expedite.errors import DataError
-from lightning_expedite.files import read_text
+from ..errors import DataError
+from ..files import read_text
+from .base import SegmentationDataModule
+from .palettes import read_table
+from .reading import label_table
+from .sources import Entry, FileSource, Label, find_root, require_split
 
 IMAGES = "JPEGImages"
 LABELS = "SegmentationClassContext"

@@ -4,8 +4,6 @@ Two complete distributions exist: ``trainval_merged.json`` of PASCAL in Detail, 
 category, and ``train.pth`` and ``val.pth``, finished label images by image id.
 """
 
-from __future__ import annotations
-
 import io
 import json as json_format
 import re
@@ -20,15 +18,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_expedite.data.pascal_context import IMAGES, LABELS, LISTS, voc_root
-from lightning_expedite.data.reading import first_few, image_header, read_bytes, size_mismatch
-from lightning_expedite.data.samples import IGNORE_INDEX, Size
-from lightning_expedite.errors import ConfigError, DataError
-from lightning_expedite.files import expand_home, write_atomically
+from ..errors import ConfigError, DataError
+from ..files import expand_home, write_atomically
+from .pascal_context import IMAGES, LABELS, LISTS, voc_root
+from .reading import first_few, image_header, read_bytes, size_mismatch
+from .samples import IGNORE_INDEX, Size
 
 SPLITS = ("train", "val")
 JSON_NAME = "trainval_merged.json"
 _LONGEST_SIDE = 10_000  # VOC's images have 500 pixels
+_MOST_BITS = 50  # of a run's length
 
 # Category ids of PASCAL in Detail that are classes here, ascending: the position is the class index.
 CATEGORY_IDS = (
@@ -212,21 +211,16 @@ def decode_mask(size: Sequence[int], counts: str | Sequence[int]) -> NDArray[np.
 
 
 def _run_lengths(counts: str) -> list[int]:
-    """Decode COCO's string: base 32, lowest digit first, 5 bits and a flag for "more to come"; the last is signed.
-
-    From the fourth on, numbers are differences to the one two places before.
-    """
-    runs: list[int] = []
-    number, shift = 0, 0
-    for digit in (code - ord("0") for code in counts.encode("ascii")):
-        if not 0 <= digit < 64:
-            raise ValueError("the string of runs is damaged")
-        number |= (digit & 0x1F) << shift
-        shift += 5
-        if not digit & 0x20:
-            number -= (1 << shift) if digit & 0x10 else 0
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-            number, shift = 0, 0
-    if shift:
+    """Decode COCO's string: base 32, lowest digit first, 5 bits and a flag for "more to come"; the last is signed."""
+    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
+    last = digits & 0x20 == 0
+    if not last[-1:].any() or ((digits < 0) | (digits >= 64)).any():
         raise ValueError("the string of runs is damaged")
-    return runs
+    starts = np.flatnonzero(np.append(True, last[:-1]))
+    bits = 5 * (np.arange(len(digits)) - np.repeat(starts, np.diff(starts, append=len(digits))))
+    if bits.max(initial=0) > _MOST_BITS:
+        raise ValueError("the string of runs has numbers that are too large")
+    runs = np.add.reduceat((digits & 0x1F) << bits, starts) - ((digits[last] & 0x10) << (bits[last] + 1))
+    for first in (1, 2):  # from the fourth on, numbers are differences to the one two places before
+        runs[first::2] = runs[first::2].cumsum()
+    return list(runs.tolist())

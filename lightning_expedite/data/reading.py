@@ -1,24 +1,22 @@
 """Reading of single image and label files; whatever is wrong with one becomes a ``DataError`` that names it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from lightning_expedite.data.samples import IGNORE_INDEX, Size
-from lightning_expedite.data.transforms import MOST_PIXELS
-from lightning_expedite.errors import DataError
-from lightning_expedite.files import expand_home, require_regular
+from ..errors import DataError
+from ..files import expand_home, require_regular
+from .samples import IGNORE_INDEX, Size
+from .transforms import MOST_PIXELS
 
 # What Pillow raises on damaged files: SyntaxError for broken PNG chunks, ValueError for impossible headers.
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -33,6 +31,7 @@ _END_MARKS = (b"\xff\xd9", b"IEND\xaeB`\x82")
 _BYTES_SEARCHED_FOR_END_MARK = 64
 _FEW_BITS = 1 << 12
 _ITEMS_SHOWN = 3
+_ACCEPTED = "pass a path, a Pillow image or an (H, W, 3) uint8 array"
 
 NOT_A_LABEL = -1
 """Entry of a label table for stored values that must not occur."""
@@ -147,14 +146,9 @@ def rgb_pixels(image: str | Path | Image.Image | NDArray[np.uint8]) -> NDArray[n
             raise DataError(f"the image cannot be read ({error}); fetch it again") from error
     if not isinstance(image, np.ndarray):
         raise DataError(f"the image is of type {type(image).__name__}; {_ACCEPTED}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise DataError(f"the image is an array of shape {image.shape} and type {image.dtype}; {_ACCEPTED}")
-    if not image.size:
-        raise DataError(f"the image has no pixels: its shape is {image.shape}")
     return image
-
-
-_ACCEPTED = "pass a path, a Pillow image or an (H, W, 3) uint8 array"
 
 
 def _from_pillow(image: Image.Image) -> NDArray[np.uint8]:
@@ -183,8 +177,6 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
     with _opened(path, io.BytesIO(read_bytes(path) if data is None else data), "label") as stored:
         kind, step = stored.format, _grey_step(stored)
         values = np.asarray(ImageOps.exif_transpose(stored) if _orientation(stored) else stored)
-    if values.ndim != 2:
-        raise _several_channels(path, values.shape[2])
     if kind in _LOSSY or step is None or values.dtype.kind == "f":
         raise DataError(f"{path}: {kind} files of this kind do not keep label values; store labels as 8-bit PNG")
     codes = values // step if step > 1 else values
@@ -200,22 +192,14 @@ def read_label(path: Path, table: NDArray[np.int16], data: bytes | None = None) 
     return classes.astype(np.uint8)
 
 
-def image_header(path: Path) -> Size:
-    """Return the size of an upright image from its header alone; raises ``DataError`` if it is not a usable image."""
-    with _opened(path) as image:
-        return _size_of(image)
-
-
-def label_header(path: Path) -> Size:
-    """Return the size of an upright label from its header alone.
+def image_header(path: Path, kind: Literal["image", "label"] = "image") -> Size:
+    """Return the size of an upright image or label from its header alone.
 
     Raises:
-        DataError: If the file is missing, not an image or has several channels.
+        DataError: If the file is missing, not an image, not supported, or a label of several channels.
     """
-    with _opened(path, kind="label") as label:
-        if len(label.getbands()) != 1:
-            raise _several_channels(path, len(label.getbands()))
-        return _size_of(label)
+    with _opened(path, kind=kind) as image:
+        return _size_of(image)
 
 
 def size_mismatch(label: object, label_size: Size, image_size: Size) -> DataError:
@@ -236,6 +220,11 @@ def _opened(path: Path, content: io.BytesIO | None = None, kind: str = "image") 
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
                 raise DataError(f"{path}: {size} are more than {MOST_PIXELS:,}; cut the image into tiles")
+            if kind == "label" and (channels := len(image.getbands())) != 1:
+                raise DataError(
+                    f"{path}: the label has {channels} channels; labels hold one class index per pixel, in one channel:"
+                    " convert colours to indices first"
+                )
             if kind == "image" and image.mode == "F":
                 raise DataError(f"{path}: {_NO_FRACTIONS}")
             if kind == "image" and image.mode in _UNSUPPORTED_MODES:
@@ -286,10 +275,3 @@ def _grey_step(image: Image.Image) -> int | None:
     layout = arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
     kind, _, packing = layout.rstrip("R").partition(";")
     return None if "I" in packing else _GREY_STEPS.get(f"{kind};{packing}", 1)
-
-
-def _several_channels(path: Path, channels: int) -> DataError:
-    return DataError(
-        f"{path}: the label has {channels} channels; labels hold one class index per pixel, in one channel:"
-        " convert colours to indices first"
-    )

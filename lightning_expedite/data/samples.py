@@ -1,7 +1,5 @@
 """What data sets yield: samples for the model, and the images and labels behind them."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Lists of image files with their labels: finding, pairing and checking them."""
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,18 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_expedite.data.reading import (
-    digest_of,
-    first_few,
-    image_header,
-    label_header,
-    read_bytes,
-    read_image,
-    read_label,
-    size_mismatch,
-)
-from lightning_expedite.data.samples import Contents, ListedImage
-from lightning_expedite.errors import DataError
+from ..errors import DataError
+from .reading import digest_of, first_few, image_header, read_bytes, read_image, read_label, size_mismatch
+from .samples import Contents, ListedImage
 
 # What both Pillow, which checks files, and OpenCV, which decodes them, can read.
 IMAGE_SUFFIXES = {
@@ -131,7 +120,7 @@ class FileSource:
             sizes.append(self._file_sizes("label", [entry.label.path for entry in self.entries if entry.label]))
         for entry in self.entries[:: len(self.entries) // _HEADERS_CHECKED + 1]:
             image_size = image_header(entry.image)
-            if labels and entry.label and (label_size := label_header(entry.label.path)) != image_size:
+            if labels and entry.label and (label_size := image_header(entry.label.path, "label")) != image_size:
                 raise size_mismatch(entry.label.path, label_size, image_size)
         return [ListedImage(entry.name, tuple(files)) for entry, *files in zip(self.entries, *sizes, strict=True)]
 
@@ -184,8 +173,12 @@ def folders_in(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.is_dir()]
 
 
-def files_below(folder: Path) -> dict[str, Path]:
-    """Return the files below ``folder``, nested ones included; links are followed, hidden files and folders skipped.
+def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
+    """Return the images below ``folder``, nested ones included; links are followed, hidden files and folders skipped.
+
+    Args:
+        folder: The folder.
+        ending: How names have to end, such as ``_leftImg8bit.png``.
 
     Returns:
         The files in the order of their paths, keyed by path below ``folder`` with suffix, ``/``-separated.
@@ -193,30 +186,26 @@ def files_below(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: If the folder does not exist.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; check the path")
-    found, seen = {}, {folder.resolve()}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        below = {name: Path(parent, name).resolve() for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name, real in below.items() if real not in seen]
-        seen.update(below.values())  # a link back up would list the same images without end
-        paths = (Path(parent, name) for name in names if not name.startswith("."))
-        found.update({path.relative_to(folder).as_posix(): path for path in paths})
-    return dict(sorted(found.items()))
-
-
-def images_below(folder: Path, ending: str = "") -> dict[str, Path]:
-    """Return the image files of `files_below` whose names end with ``ending``, such as ``_leftImg8bit.png``."""
     return {name: path for name, path in _find_images(folder)[0].items() if name.endswith(ending)}
 
 
 def _find_images(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the images below a folder, and a warning of those that cannot be read."""
-    files = files_below(folder)
-    others = [readable(path.name) for path in files.values() if path.suffix.lower() in _OTHER_IMAGE_SUFFIXES]
-    problem = f"{folder}: {len(others)} images have formats that are not read: {first_few(others)}; convert them to PNG"
-    found = {name: path for name, path in files.items() if path.suffix.lower() in IMAGE_SUFFIXES}
-    return found, [problem] if others else []
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; check the path")
+    found, others, seen = {}, [], {folder.resolve()}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        below = {name: Path(parent, name).resolve() for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, real in below.items() if real not in seen]
+        seen.update(below.values())  # a link back up would list the same images without end
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                found[path.relative_to(folder).as_posix()] = path
+            elif path.suffix.lower() in _OTHER_IMAGE_SUFFIXES:
+                others.append(readable(path.name))
+    names = first_few(sorted(others))
+    problem = f"{folder}: {len(others)} images have formats that are not read: {names}; convert them to PNG"
+    return dict(sorted(found.items())), [problem] if others else []
 
 
 def list_folder(path: Path) -> FileSource:

@@ -1,7 +1,5 @@
 """From a stored image to the views that the model sees: resize, mirror, normalise."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_expedite.errors import ConfigError
-from lightning_expedite.protocol import Normalization
+from ..errors import ConfigError
+from ..protocol import Normalization
 
 MOST_PIXELS = 1 << 28
 """Pixels of the largest image that is read or resized to: 3 GiB in float32."""
