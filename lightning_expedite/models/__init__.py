@@ -1,7 +1,7 @@
 """Dense-prediction models on a ViT encoder, and loading them from every checkpoint layout."""
 
 from .base import warn_pack_weights, with_reducer
-from .checkpoints.reading import Checkpoint, open_checkpoint, read_checkpoint, read_protocol
+from .checkpoints.reading import Checkpoint, open_checkpoint, read_protocol
 from .checkpoints.settings import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE, store_reducer
 from .load import convert_checkpoint, load, load_segmenter, save_segmenter
 from .segmenter.architecture import CONVENTIONS, Architecture, Convention, ConventionName
@@ -27,7 +27,6 @@ __all__ = [
     "load",
     "load_segmenter",
     "open_checkpoint",
-    "read_checkpoint",
     "read_protocol",
     "resolve_checkpoint",
     "save_segmenter",

@@ -19,8 +19,7 @@ from ...files import require_regular, write_atomically
 from ...text import plain
 from .settings import CHECKPOINT_FILE, WEIGHTS_FILE, is_file
 
-CHECKSUM = "crc32"
-"""Key of the checksum in the metadata of ``model.safetensors``."""
+CHECKSUM = "crc32"  # key in the metadata of model.safetensors
 
 _MAX_EXPANSION, _SLACK_BYTES = 8, 1 << 20  # weights hardly compress: what claims to expand further is something else
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.|model\.)+")  # of DataParallel, torch.compile and Lightning

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...errors import CheckpointError
 from ...protocol import Protocol, official_stride
 from ..segmenter.architecture import CONVENTIONS, Architecture, ConventionName
-from ..zoo import DEMO, DEMO_FOLDER, KnownWeights, known_weights, resolve_checkpoint
+from ..zoo import DEMO, DEMO_FOLDER, known_weights, resolve_checkpoint
 from .files import find_weights, read_state
 from .layouts import Layout, find_layout, read_architecture, unify
 from .settings import (
@@ -40,26 +40,15 @@ class Checkpoint:
 def open_checkpoint(
     name: str | Path, weights_folder: str | Path | None = None, convention: ConventionName | None = None
 ) -> Checkpoint:
-    """Find and read a checkpoint; see `lightning_expedite.load`."""
-    if convention is not None and convention not in CONVENTIONS:
-        raise CheckpointError(f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}")
-    return read_checkpoint(resolve_checkpoint(name, weights_folder), convention, known_weights(str(name)))
-
-
-def read_checkpoint(
-    path: Path, convention: ConventionName | None = None, known: KnownWeights | None = None
-) -> Checkpoint:
-    """Read a checkpoint file, or the one in a folder, without building the model.
-
-    Args:
-        path: The file or folder.
-        convention: The convention to evaluate in; by default the layout's own.
-        known: Entry of the table of known weights, where the path was found by it.
+    """Find and read a checkpoint without building the model; the arguments are those of `lightning_expedite.load`.
 
     Raises:
         CheckpointError: It is missing, damaged or of an unknown layout; or its number of heads or its normalisation is
             known neither from a file beside it nor from its layout.
     """
+    if convention is not None and convention not in CONVENTIONS:
+        raise CheckpointError(f"convention {convention!r} is unknown; it must be one of {', '.join(CONVENTIONS)}")
+    path, known = resolve_checkpoint(name, weights_folder), known_weights(str(name))
     file = find_weights(path)
     raw = read_state(file)
     layout = find_layout(raw, file)
@@ -83,13 +72,7 @@ def read_protocol(
 ) -> Protocol:
     """Return a checkpoint's evaluation settings: from the known weights, ``config.json`` or `variant.yml`.
 
-    Args:
-        name: See `lightning_expedite.load`.
-        weights_folder: See `lightning_expedite.load`.
-        convention: The convention to evaluate in; by default the layout's own.
-
-    Raises:
-        CheckpointError: See `read_checkpoint`.
+    Arguments and errors are those of `open_checkpoint`.
     """
     known = known_weights(str(name))
     if known is not None:
