@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 
 from lightning_expedite.benchmarking import count_multiply_adds
-from lightning_expedite.cli.benchmark import choose_input, load_model
-from lightning_expedite.cli.benchmark_options import BenchmarkCLI, read_options
+from lightning_expedite.cli.benchmark import BenchmarkCLI, choose_input, load_model
 from lightning_expedite.errors import ConfigError
 from lightning_expedite.models import Segmenter, save_segmenter
 
@@ -95,11 +94,10 @@ def save_scaled(words: Sequence[str], gflops: float, folder: Path) -> tuple[floa
         The factor, and the window and stride that the config is evaluated with.
     """
     cli = BenchmarkCLI(words)
-    options = read_options([cli], words)
     model = load_model(cli.model, untrained=True)
     windows = cli.model.build_sliding_window(model)
-    crops = choose_input(cli, options, (windows.window, windows.window)).crops
-    device = options.settings.torch_device
+    crops = choose_input(cli, (windows.window, windows.window))[2]
+    device = cli.settings.torch_device
     factor = calibrate_queries(model.to(device), crops.batch(0, 1).to(device), gflops)
     save_segmenter(model.cpu(), folder)
     return factor, windows.window, windows.stride

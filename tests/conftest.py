@@ -86,7 +86,7 @@ def run(capsys, tmp_path, monkeypatch):
 def fails(run):
     """Runs what must end with status 2 and one line of error; returns that line."""
 
-    def check(*words, usage=False):
+    def check(*words):
         status, out, err = run(*words)
         assert status == 2
         assert "Traceback" not in out + err

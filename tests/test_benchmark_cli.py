@@ -229,24 +229,15 @@ def test_weights_that_are_not_here_say_how_to_do_without(run, tmp_path, monkeypa
         (("--model.compile", "true"), "use --compile instead of --model.compile"),
         (("--trainer.devices", 2), "without Lightning's trainer"),
         (("--data", "CamVid", "--data.root", "no/such/folder"), "no/such/folder"),
+        (("--precision", "8-true"), "precision is 8-true: expected one of 32-true"),
+        (("--compile", "fast"), "compile is fast"),
+        (("--device", "tpu"), "device is tpu: expected one of auto, cpu, cuda"),
+        (("--batch_size", "many"), "batch_size is many"),
+        (("--model.reducers", "ToMe"), "(did you mean --model.reducer?)"),
     ],
 )
 def test_mistakes_end_with_one_line(fails, words, part):
     assert part in fails("benchmark", *demo("none"), *words)
-
-
-@pytest.mark.parametrize(
-    ("words", "part"),
-    [
-        (("--precision", "8-true"), "precision"),
-        (("--compile", "fast"), "compile"),
-        (("--device", "tpu"), "device"),
-        (("--batch_size", "many"), "batch_size"),
-        (("--model.reducers", "ToMe"), "reducers"),
-    ],
-)
-def test_options_that_do_not_exist_show_the_usage(fails, words, part):
-    assert part in fails("benchmark", *demo("none"), *words, usage=True)
 
 
 def with_options(folder, name, **options):

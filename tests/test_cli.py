@@ -175,24 +175,6 @@ def test_the_configs_are_package_data():
 # --- Terminals and limits ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_names_outside_the_encoding_of_the_terminal(config, tmp_path, encoding):
-    classes = ["sky", "Straße", "\u6a39", "road", "door"]
-    (tmp_path / "classes.txt").write_text("\n".join(classes), encoding="utf-8")
-    words = ["test", "--config", str(config), "--data.classes", "classes.txt", "--output", "out"]
-    answer = subprocess.run(
-        [sys.executable, "-m", "lightning_expedite", *words],
-        capture_output=True,
-        cwd=tmp_path,
-        env=process_environment(PYTHONIOENCODING=encoding),
-    )
-    assert answer.returncode == 0, answer.stderr.decode()
-    shown = answer.stdout.decode(encoding)
-    assert "sky" in shown
-    assert "\\u6a39" in shown
-    assert [row["name"] for row in results_of(tmp_path / "out")["per_class"]] == classes
-
-
 def test_too_few_open_files_are_named(config, tmp_path):
     command = f"ulimit -n 10; exec {sys.executable} -m lightning_expedite test --config {config} --data.num_workers 2"
     answer = subprocess.run(

@@ -23,14 +23,9 @@ def test_a_model_of_other_classes_than_the_data(fails, config):
     ("words", "parts"),
     [
         (("--model.stride", "100"), ("stride 100 is above window 64",)),
-        (("--model.window", "0"), ("window is 0", "1 or more")),
-        (("--model.stride", "-3"), ("stride is -3",)),
-        (("--model.window_batch_size", "0"), ("window_batch_size is 0",)),
         (("--model.checkpoint", "no/such/weights"), ("'no/such/weights'", "known names are demo, ade20k/")),
         (("--data.images", "no/such/folder"), ("no/such/folder",)),
         (("--data.labels", "no/such/folder"), ("no/such/folder",)),
-        (("--data.classes", "[]"), ("classes has 0 names",)),
-        (("--data.batch_size", "0"), ("batch_size is 0",)),
         (("--data.long_side", "100"), ("long_side 100 is below short_side 128",)),
         (
             ("--model.reducer", "EViT", "--model.reducer.locations", "[9]", "--model.reducer.keep_rate", "0.5"),

@@ -14,7 +14,6 @@ from small_run import command_line, make_config, make_data
 from stored_models import OFFICIAL
 
 from lightning_expedite.cli.settings import EvaluationCLI, expand_configs
-from lightning_expedite.errors import ConfigError
 
 
 @pytest.fixture
@@ -67,19 +66,6 @@ def test_predict_leaves_the_config_of_a_test_as_it_is(run, config, tmp_path):
     assert (tmp_path / "out" / "config.yaml").read_bytes() == before
 
 
-def test_a_run_without_a_progress_bar(run, config, tmp_path):
-    run("test", "--config", config, "--trainer.enable_progress_bar", "false", "--output", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["images"] == 2
-
-
-def test_a_number_of_devices_that_cannot_be(run, config):
-    assert "error: " in run("test", "--config", config, "--trainer.devices", "0", status=2)
-
-
-def test_a_run_over_no_image_is_an_error(run, config):
-    assert "limit_test_batches" in run("test", "--config", config, "--trainer.limit_test_batches", "0", status=2)
-
-
 def test_an_output_folder_that_takes_no_file(run, config):
     assert "/proc/self cannot be written to" in run("predict", "--config", config, "--output", "/proc/self", status=2)
 
@@ -98,11 +84,6 @@ def test_a_base_of_two_configs_is_read_once(tmp_path):
         (tmp_path / f"{name}.yaml").write_text("base: [base.yaml]\n")
     words, _ = expand_configs(["--config", str(tmp_path / "one.yaml"), "--config", str(tmp_path / "two.yaml")])
     assert [Path(word).name for word in words[1::2]] == ["base.yaml", "one.yaml", "two.yaml"]
-
-
-def test_a_base_on_the_command_line_is_refused():
-    with pytest.raises(ConfigError, match="--base"):
-        expand_configs(["--base", "[x.yaml]"])
 
 
 def test_convert_does_not_replace_a_variant(run, tmp_path):

@@ -138,7 +138,7 @@ def test_a_reducer_is_not_compiled_by_an_older_pytorch(uncompiled, monkeypatch, 
 
 
 def test_unknown_modes_are_refused(fails, config):
-    assert "compile" in fails("test", "--config", config, "--model.compile", "sometimes", usage=True)
+    assert "compile" in fails("test", "--config", config, "--model.compile", "sometimes")
 
 
 # --- On a GPU ----------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ def test_a_search_leaves_what_a_sweep_leaves(run, fails, config, steps_here):  #
     ],
 )
 def test_searches_that_cannot_be_made(fails, config, steps_here, more, expected):  # noqa: F811
-    assert expected in fails(*words_of(config, *more), usage=True)
+    assert expected in fails(*words_of(config, *more))
 
 
 def test_a_sweeps_folder_is_refused(fails, config, tmp_path, steps_here):  # noqa: F811

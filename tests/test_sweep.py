@@ -175,7 +175,7 @@ def test_an_interrupted_sweep_goes_on_and_waits_for_others_in_one_line(run, ran,
     ],
 )
 def test_options_that_cannot_be_used_are_named_before_any_work(fails, ran, tmp_path, words, expected):
-    assert expected in fails(*prepare(tmp_path), *words, usage=True)
+    assert expected in fails(*prepare(tmp_path), *words)
     assert not (tmp_path / "out").exists()
 
 

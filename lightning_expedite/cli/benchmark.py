@@ -1,31 +1,35 @@
 """``benchmark``: time reduced models alternately with their baselines."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import yaml
+from pytorch_lightning.cli import LightningArgumentParser
 from rich.console import Console
 
-from ..benchmarking import CropSource, compare, untrained_segmenter
+from ..benchmarking import BenchmarkSettings, CropSource, compare, untrained_segmenter
 from ..benchmarking.kernels import describe_kernels
 from ..benchmarking.tables import benchmark_csv, benchmark_table
-from ..benchmarking.variants import Variant, forget_compiled
+from ..benchmarking.variants import Variant, forget_compiled, parse_precision
 from ..benchmarking.whole_images import measure_whole_images
 from ..data.base import SegmentationDataModule
 from ..data.dataset import SampleDataset
 from ..data.demo import Demo
-from ..errors import CheckpointError, DataError, ExpediteError
+from ..errors import CheckpointError, ConfigError, DataError, ExpediteError
 from ..evaluation.compiling import CompiledWindows, one_graph
 from ..evaluation.device_memory import free_cached_memory, out_of_memory
 from ..evaluation.environment import describe_environment
 from ..files import claim_output, write_atomically
 from ..models import Architecture, Segmenter, known_weights, open_checkpoint
-from .benchmark_options import BenchmarkCLI, Options, read_options, row_name, split_configs
+from .settings import CONFIG_OPTIONS, EvaluationCLI, config_name
+
+logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # else one line per config
 
 RESULTS_FILE = "benchmark.json"
 CSV_FILE = "benchmark.csv"
@@ -34,21 +38,70 @@ UNTRAINED_NOTE = (
     "the weights are untrained: scores would be meaningless, and what a method that adapts to content (ACT) saves "
     "depends on the weights"
 )
+PER_CONFIG = ("config", "base", "seed_everything", "trainer", "model", "data")
+MOVED = ("--query_scale", "--act_gflops")
+
+
+class BenchmarkCLI(EvaluationCLI):
+    """The options of ``benchmark``, checked, and one config's model and data.
+
+    Raises:
+        ConfigError: An option is out of range, or contradicts the config.
+    """
+
+    name = "benchmark"
+    uses_trainer = False
+
+    def __init__(self, arguments: Sequence[str] | None) -> None:
+        super().__init__(arguments)
+        config, words = self.config, arguments or ()
+        self.row_name = config_name(self.config_files[-1]) if self.config_files else self.output.name
+        self.root_given = any(word.startswith(("--data.root", "--data.images")) for word in words)
+        for name, least in (("threads", 1), ("whole_images", 0)):
+            if config[name] is not None and config[name] < least:
+                raise ConfigError(f"--{name} is {config[name]}: it must be {least} or more")
+        if self.model.compile_mode is not None:
+            raise ConfigError("benchmark compiles both variants or none: use --compile instead of --model.compile")
+        self.settings = BenchmarkSettings(**{field.name: config[field.name] for field in fields(BenchmarkSettings)})
+        self.input_size = read_size(config.input_size)
+
+    def add_own_arguments(self, parser: LightningArgumentParser) -> None:
+        """Add how to measure."""
+        parser.add_class_arguments(BenchmarkSettings, instantiate=False)
+        add = parser.add_argument
+        add("--input_size", type=int | str | None, default=None, help="side, or H,W, in pixels (the config's window)")
+        add("--threads", type=int | None, default=None, help="threads on the CPU (PyTorch's choice)")
+        add("--whole_images", type=int, default=2, help="full images to time, including reading; 0 for none")
+        add("--untrained", type=bool, default=False, help="random weights instead of the checkpoint's")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Benchmark every config; configs that fail are reported after the others are done."""
     configs, words = split_configs(arguments)
     clis = [BenchmarkCLI([*before, *words]) for before in ([["--config", config] for config in configs] or [[]])]
-    options = read_options(clis, words)
-    if clis[0].config.threads is not None:
-        torch.set_num_threads(clis[0].config.threads)
-    output = Path(clis[0].config.output or Path("runs") / f"benchmark_{clis[0].output.name}")
-    claim_output(output, output / RESULTS_FILE, clis[0].config.overwrite or without_rows(output / RESULTS_FILE))
-    results = new_results(clis, options)
+    require_agreement(clis)
+    first = clis[0]
+    if first.config.threads is not None:
+        torch.set_num_threads(first.config.threads)
+    output = Path(first.config.output or Path("runs") / f"benchmark_{first.output.name}")
+    claim_output(output, output / RESULTS_FILE, first.config.overwrite or without_rows(output / RESULTS_FILE))
+    device = first.settings.torch_device
+    results: dict[str, Any] = {
+        "kind": "benchmark",
+        "environment": {
+            **describe_environment(device, first.settings.precision),
+            "kernels": describe_kernels(device),
+        },
+        "settings": describe_settings(clis),
+        "notes": [],
+        "rows": [],
+        "failed": [],
+    }
     for number, cli in enumerate(clis, start=1):
-        add_row(results, cli, options, f"[{number}/{len(clis)}] {row_name(cli)}")
-        write_results(results, output)  # after each row: an interruption loses at most the row in progress
+        add_row(results, cli, f"[{number}/{len(clis)}] {cli.row_name}")
+        # After each row: an interruption loses at most the row in progress.
+        write_atomically(output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
+        write_atomically(output / CSV_FILE, benchmark_csv(results).encode())
     if results["rows"]:
         console = Console()
         if not console.is_terminal:
@@ -60,6 +113,59 @@ def run(arguments: Sequence[str]) -> int:
     return 2 if results["failed"] else 0
 
 
+def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate the configs, one row each, from the words that apply to all of them.
+
+    Raises:
+        ConfigError: A word belongs to Lightning's trainer, or is an option that has moved.
+    """
+    configs: list[str] = []
+    words: list[str] = []
+    given = iter(arguments)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option in MOVED:
+            raise ConfigError(f"{option} is now in benchmarks/scaled_queries.py, which scales the queries for ACT")
+        if option in CONFIG_OPTIONS:
+            configs.append(value if equals else next(given, ""))
+        else:
+            words.append(word)
+    if any(word.startswith("--trainer") for word in words):
+        raise ConfigError("benchmark runs without Lightning's trainer; use --device, --precision or --threads instead")
+    return configs, words
+
+
+def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
+    """Raise `ConfigError` where configs differ in an option that applies to all, or ask for another precision."""
+    first = clis[0].config
+    for cli in clis:
+        for name in vars(first):
+            if name not in PER_CONFIG and cli.config[name] != first[name]:
+                raise ConfigError(
+                    f"--{name} is {cli.config[name]} in config {cli.row_name} and {first[name]} in "
+                    f"{clis[0].row_name}, but applies to all: set it on the command line"
+                )
+        asked = cli.config.trainer.precision
+        if asked is not None and parse_precision(asked) != first.precision:
+            raise ConfigError(
+                f"config {cli.row_name} has trainer.precision {asked}, but benchmark runs without Lightning's "
+                f"trainer, at --precision {first.precision}: make them agree"
+            )
+
+
+def read_size(value: int | str | None) -> tuple[int, int] | None:
+    """Parse ``640`` or ``512,1024`` to height and width."""
+    if value is None:
+        return None
+    try:
+        sides = [int(part) for part in str(value).strip("[]()").split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ConfigError(f"--input_size is {value!r}: it must be a side or H,W in pixels, each 1 or more")
+    return sides[0], sides[-1]
+
+
 def without_rows(results: Path) -> bool:
     """Return whether a results file is of a call in which every config failed: it holds nothing to lose."""
     try:
@@ -68,58 +174,36 @@ def without_rows(results: Path) -> bool:
         return False
 
 
-def new_results(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
-    """Return the content of ``benchmark.json`` before the first row."""
-    device, precision = options.settings.torch_device, options.settings.precision
-    return {
-        "kind": "benchmark",
-        "environment": {**describe_environment(device, precision), "kernels": describe_kernels(device)},
-        "settings": describe_settings(clis, options),
-        "notes": [],
-        "rows": [],
-        "failed": [],
-    }
-
-
-def describe_settings(clis: Sequence[BenchmarkCLI], options: Options) -> dict[str, Any]:
+def describe_settings(clis: Sequence[BenchmarkCLI]) -> dict[str, Any]:
     """Return the settings that apply to all rows."""
+    first = clis[0]
     return {
-        "configs": [row_name(cli) for cli in clis],
-        **asdict(options.settings),
-        "device": str(options.settings.torch_device),
-        "input_size": options.input_size and list(options.input_size),
-        "threads": clis[0].config.threads,
-        "whole_images": options.whole_images,
-        "untrained": options.untrained,
+        "configs": [cli.row_name for cli in clis],
+        **asdict(first.settings),
+        "device": str(first.settings.torch_device),
+        "input_size": first.input_size and list(first.input_size),
+        "threads": first.config.threads,
+        "whole_images": first.config.whole_images,
+        "untrained": first.config.untrained,
     }
 
 
-def add_row(results: dict[str, Any], cli: BenchmarkCLI, options: Options, title: str) -> None:
+def add_row(results: dict[str, Any], cli: BenchmarkCLI, title: str) -> None:
     """Measure a config and add its row, or the reason why there is none."""
-    failure = None
     try:
-        row = measure(cli, options, lambda step: print(f"{title}: {step}", file=sys.stderr, flush=True))
-    except ExpediteError as error:
-        failure = str(error)
+        row = measure(cli, lambda step: print(f"{title}: {step}", file=sys.stderr, flush=True))
     except Exception as error:
-        failure = advice_for(error)
+        failure = str(error) if isinstance(error, ExpediteError) else advice_for(error)
         if failure is None:
             raise
+        results["failed"].append({"config": cli.row_name, "error": failure})
     else:
         results["notes"] += [note for note in row.pop("notes") if note not in results["notes"]]
         results["rows"].append(row)
     finally:  # neither the models nor an error that refers to them are left here
-        if options.settings.compile:
+        if cli.settings.compile:
             forget_compiled()
         free_cached_memory()
-    if failure is not None:
-        results["failed"].append({"config": row_name(cli), "error": failure})
-
-
-def write_results(results: dict[str, Any], output: Path) -> None:
-    """Write ``benchmark.json`` and ``benchmark.csv``."""
-    write_atomically(output / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False).encode())
-    write_atomically(output / CSV_FILE, benchmark_csv(results).encode())
 
 
 def advice_for(error: Exception) -> str | None:
@@ -132,37 +216,37 @@ def advice_for(error: Exception) -> str | None:
     return None
 
 
-def measure(cli: BenchmarkCLI, options: Options, progress: Callable[[str], None]) -> dict[str, Any]:
+def measure(cli: BenchmarkCLI, progress: Callable[[str], None]) -> dict[str, Any]:
     """Measure one config.
 
     Returns:
         Its row of the results, with the notes that apply to it as ``notes``.
     """
-    module, settings = cli.model, options.settings
+    module, settings, untrained = cli.model, cli.settings, cli.config.untrained
     progress("loading")
-    model = load_model(module, options.untrained)
+    model = load_model(module, untrained)
     windows = module.build_sliding_window(model)
     if settings.compile:
         mode = "default" if settings.compile is True else settings.compile
         forward = CompiledWindows(windows.window, windows.batch_size, mode, one_graph(model.reducer))
         windows = replace(windows, forward=forward)
-    source = choose_input(cli, options, (windows.window, windows.window))
-    figures = compare(model, source.crops, settings, progress)
+    source, samples, crops, notes = choose_input(cli, (windows.window, windows.window))
+    figures = compare(model, crops, settings, progress)
     share = None
-    if options.whole_images:
+    if cli.config.whole_images:
         progress("full images")
         variant = Variant(model, settings.precision, settings.torch_device)
-        share = measure_whole_images(source.samples, options.whole_images, variant, windows)
+        share = measure_whole_images(samples, cli.config.whole_images, variant, windows)
     resolved = yaml.safe_load(cli.resolved_config())
     return {
-        "config": row_name(cli),
+        "config": cli.row_name,
         "reducer": None if model.reducer is None else json.loads(json.dumps(resolved["model"]["reducer"])),
         "settings": {name: resolved[name] for name in ("model", "data")},
-        "model": {"checkpoint": module.checkpoint, "untrained": options.untrained},
-        "input": {"source": source.name, "size": list(source.crops.size), "crops": source.crops.count},
+        "model": {"checkpoint": module.checkpoint, "untrained": untrained},
+        "input": {"source": source, "size": list(crops.size), "crops": crops.count},
         **figures,
         "test_share": share,
-        "notes": [*source.notes, *([UNTRAINED_NOTE] if options.untrained else [])],
+        "notes": [*notes, *([UNTRAINED_NOTE] if untrained else [])],
     }
 
 
@@ -193,33 +277,26 @@ def configured_architecture(module: Any) -> Architecture:
     return open_checkpoint(module.checkpoint, module.weights_folder).architecture
 
 
-@dataclass(frozen=True)
-class Input:
-    """The data that a row is measured with."""
-
-    name: str
-    samples: SampleDataset
-    crops: CropSource
-    notes: list[str] = field(default_factory=list)
-
-
-def choose_input(cli: BenchmarkCLI, options: Options, window: tuple[int, int]) -> Input:
+def choose_input(cli: BenchmarkCLI, window: tuple[int, int]) -> tuple[str, SampleDataset, CropSource, list[str]]:
     """Open a config's data set, or the demo scenes where it is not on this machine.
+
+    Returns:
+        The data set's name, its samples, crops of them, and notes about the choice.
 
     Raises:
         DataError: The data set is damaged, or not at the place that the user named.
     """
-    size = options.input_size or window
+    size = cli.input_size or window
     data = cli.datamodule
     try:
         samples = open_data(data, cli.model)
     except DataError:
-        if options.root_given or data.root.exists():
+        if cli.root_given or data.root.exists():
             raise
         note = f"{type(data).__name__} is not at {data.root}: the input is the bundled demo scenes"
         samples = open_data(Demo(short_side=max(size)), cli.model)
-        return Input("Demo", samples, CropSource(samples, size, enlarge=True), [note])
-    return Input(type(data).__name__, samples, CropSource(samples, size, enlarge=options.input_size is not None))
+        return "Demo", samples, CropSource(samples, size, enlarge=True), [note]
+    return type(data).__name__, samples, CropSource(samples, size, enlarge=cli.input_size is not None), []
 
 
 def open_data(data: SegmentationDataModule, module: Any) -> SampleDataset:

@@ -133,8 +133,7 @@ def prepare_steps(
 
     start_processes(PRELOADED)
 
-    from .benchmark import describe_settings
-    from .benchmark_options import BenchmarkCLI, read_options
+    from .benchmark import BenchmarkCLI, describe_settings, require_agreement
     from .test import ScoringCLI
 
     words = [word for config in configs for word in ("--config", config)] + options["shared"]
@@ -146,7 +145,8 @@ def prepare_steps(
         words += options["benchmark"]
         try:
             benchmark = BenchmarkCLI(words)
-            settings["benchmark"] = describe_settings([benchmark], read_options([benchmark], words))
+            require_agreement([benchmark])
+            settings["benchmark"] = describe_settings([benchmark])
         except ExpediteError as error:
             raise type(error)(f"benchmark: {error}") from error
         del settings["benchmark"]["configs"]
