@@ -60,6 +60,12 @@ class BenchmarkCLI(EvaluationCLI):
         for name, least in (("threads", 1), ("whole_images", 0)):
             if config[name] is not None and config[name] < least:
                 raise ConfigError(f"--{name} is {config[name]}: it must be {least} or more")
+        asked = config.trainer.precision
+        if asked is not None and parse_precision(asked) != config.precision:
+            raise ConfigError(
+                f"config {self.row_name} has trainer.precision {asked}, but benchmark runs without Lightning's "
+                f"trainer, at --precision {config.precision}: make them agree"
+            )
         if self.model.compile_mode is not None:
             raise ConfigError("benchmark compiles both variants or none: use --compile instead of --model.compile")
         self.settings = BenchmarkSettings(**{field.name: config[field.name] for field in fields(BenchmarkSettings)})
@@ -136,7 +142,7 @@ def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
-    """Raise `ConfigError` where configs differ in an option that applies to all, or ask for another precision."""
+    """Raise `ConfigError` where configs differ in an option that applies to all."""
     first = clis[0].config
     for cli in clis:
         for name in vars(first):
@@ -145,12 +151,6 @@ def require_agreement(clis: Sequence[BenchmarkCLI]) -> None:
                     f"--{name} is {cli.config[name]} in config {cli.row_name} and {first[name]} in "
                     f"{clis[0].row_name}, but applies to all: set it on the command line"
                 )
-        asked = cli.config.trainer.precision
-        if asked is not None and parse_precision(asked) != first.precision:
-            raise ConfigError(
-                f"config {cli.row_name} has trainer.precision {asked}, but benchmark runs without Lightning's "
-                f"trainer, at --precision {first.precision}: make them agree"
-            )
 
 
 def read_size(value: int | str | None) -> tuple[int, int] | None:

@@ -1,6 +1,5 @@
 """Where loggers write that are named on the command line without a place."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,7 @@ def with_place(words: list[str]) -> list[str]:
 def place_loggers(trainer: Any, output: Path) -> None:
     """Set the folder of loggers that were told none, in the trainer's parsed settings."""
     loggers = trainer.logger if isinstance(trainer.logger, list) else [trainer.logger]
-    for settings in _settings(loggers):
-        if settings.get("save_dir") in (HERE, _ELSEWHERE):
-            settings["save_dir"] = str(output)
-
-
-def _settings(loggers: Iterable[Any]) -> Iterable[Any]:
     for logger in loggers:
-        if hasattr(logger, "get") and logger.get("init_args") is not None:
-            yield logger["init_args"]
+        settings = logger.get("init_args") if hasattr(logger, "get") else None
+        if settings is not None and settings.get("save_dir") in (HERE, _ELSEWHERE):
+            settings["save_dir"] = str(output)

@@ -133,7 +133,7 @@ def prepare_steps(
 
     start_processes(PRELOADED)
 
-    from .benchmark import BenchmarkCLI, describe_settings, require_agreement
+    from .benchmark import BenchmarkCLI, describe_settings
     from .test import ScoringCLI
 
     words = [word for config in configs for word in ("--config", config)] + options["shared"]
@@ -145,7 +145,6 @@ def prepare_steps(
         words += options["benchmark"]
         try:
             benchmark = BenchmarkCLI(words)
-            require_agreement([benchmark])
             settings["benchmark"] = describe_settings([benchmark])
         except ExpediteError as error:
             raise type(error)(f"benchmark: {error}") from error
