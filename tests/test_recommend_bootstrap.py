@@ -34,20 +34,15 @@ def test_miou_is_that_of_the_metric(seed):
     assert each == [value for value in expected["IoU"].tolist() if value == value]
 
 
-def test_counts_are_read_as_they_were_written(tmp_path):
+def test_counts_are_read_as_they_were_written_and_those_of_another_run_refused(tmp_path):
     counts = counts_of(0.8)
     write_test(tmp_path, counts, tome(0.2))
-    read = read_counts(read_results([tmp_path])["evaluation"][0])
+    write_test(tmp_path / "other", counts_of(0.7), None)
+    read = read_counts(read_results([tmp_path / "results.json"])["evaluation"][0])
     assert read.images == counts.images
     for name in ("intersection", "prediction", "label", "union"):
         assert (getattr(read, name) == getattr(counts, name)).all()
-
-
-def test_counts_of_another_run_are_refused(tmp_path):
-    write_test(tmp_path, counts_of(0.8), None)
-    other = tmp_path / "other"
-    write_test(other, counts_of(0.7), None)
-    (tmp_path / "images.jsonl").write_bytes((other / "images.jsonl").read_bytes())
+    (tmp_path / "images.jsonl").write_bytes((tmp_path / "other/images.jsonl").read_bytes())
     with pytest.raises(DataError, match="do not add up"):
         read_counts(read_results([tmp_path / "results.json"])["evaluation"][0])
 
@@ -69,13 +64,9 @@ def loss_in_plain_loops(unreduced, reduced, chosen):
     for counts in (unreduced, reduced):
         ious = []
         for k in range(counts.label.shape[1]):
-            intersection = union = 0
-            for image in chosen:
-                hit = int(counts.intersection[image, k])
-                intersection += hit
-                union += int(counts.prediction[image, k]) + int(counts.label[image, k]) - hit
-            if union:
-                ious.append(100 * intersection / union)
+            hits = sum(int(counts.intersection[image, k]) for image in chosen)
+            union = sum(int(counts.prediction[image, k]) + int(counts.label[image, k]) for image in chosen) - hits
+            ious += [100 * hits / union] if union else []
         scores.append(sum(ious) / len(ious))
     return scores[0] - scores[1]
 
@@ -86,6 +77,9 @@ def test_resampled_losses_are_those_of_plain_loops(monkeypatch):
     monkeypatch.setattr(bootstrap, "_BLOCK_VALUES", 5 * images)  # blocks of 5, and one of 3
     losses = bootstrap_losses(unreduced, [reduced, unreduced], resamples=23, seed=4)
     assert losses.resampled.shape == (23, 2)
+    single = bootstrap_losses(unreduced, [reduced], 400)  # whose bound is the end of its interval
+    assert single.upper_bounds(0.95)[0] == pytest.approx(single.interval(0, 0.9)[1], abs=1e-9)
+    assert single.probability(0, single.upper_bounds(0.95)[0] + 1e-9) == pytest.approx(0.95, abs=0.01)
     assert losses.estimates[0] == pytest.approx(loss_in_plain_loops(unreduced, reduced, range(images)), abs=1e-10)
     generator = np.random.default_rng(4)
     for number in range(23):
@@ -119,8 +113,7 @@ def test_an_identical_run_loses_nothing_with_certainty():
     counts = counts_of(0.8)
     losses = bootstrap_losses(counts, [counts], resamples=50)
     assert losses.estimates.tolist() == losses.upper_bounds(0.95).tolist() == [0]
-    assert losses.interval(0, 0.95) == (0, 0)
-    assert losses.probability(0, 0.0) == 1
+    assert (losses.interval(0, 0.95), losses.probability(0, 0.0)) == ((0, 0), 1)
 
 
 def test_what_images_share_cancels_out():
@@ -175,9 +168,3 @@ def test_intervals_and_bounds_hold_as_often_as_they_say():
     assert 0.88 <= below / rounds <= 0.99
     assert smallest_below / rounds < 0.8  # why the bounds have to hold for all settings at once
     assert 0.86 <= all_below / rounds <= 0.99
-
-
-def test_the_bound_of_one_setting_alone_is_the_end_of_its_interval():
-    losses = bootstrap_losses(counts_of(0.9), [counts_of(0.88)], 400)
-    assert losses.upper_bounds(0.95)[0] == pytest.approx(losses.interval(0, 0.9)[1], abs=1e-9)
-    assert losses.probability(0, losses.upper_bounds(0.95)[0] + 1e-9) == pytest.approx(0.95, abs=0.01)

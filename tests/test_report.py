@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from nasty import NASTY, Seen
+from nasty import NASTY, TERMINAL, Seen
 from results_files import CLUSTERING, benchmark, row, scores, sweep, write
 
 from lightning_expedite.analysis.report import make_report, report_files
@@ -99,8 +99,7 @@ def test_without_the_baseline_there_are_no_differences_and_the_command_is_named(
     runs = sweep(tmp_path / "runs", 4, baseline=False)
     folder, out = report(runs)
     assert "mIoU_difference" not in rows_of(folder)[0]
-    config = (runs / "points/act_0/point.yaml").relative_to(tmp_path)
-    assert f"python -m lightning_expedite test --config {config} --model.reducer null --output runs/none" in out
+    assert "test --config runs/points/act_0/point.yaml --model.reducer null --output runs/none" in out
     assert "What is missing" in (folder / "report.md").read_text()
 
 
@@ -210,7 +209,14 @@ def nasty_files(tmp_path_factory):
         timed = row(method, 1.2, 1.1, config=text, checkpoint=NASTY[1])
         timed["input"]["source"] = text
         write(folder / f"{index}/benchmark.json", benchmark(timed, failed=[{"config": text, "error": text}]))
+    terminal = scores((f"some.{TERMINAL[0]}", {TERMINAL[1]: TERMINAL[7]}), 1.0, classes=classes, checkpoint=NASTY[1])
+    write(folder / "terminal/results.json", terminal)
     return files_of(folder)
+
+
+@ESCAPED
+def test_no_file_has_commands_for_a_terminal(nasty_files):
+    assert not any(b"\x1b" in content for name, content in nasty_files.items())
 
 
 @ESCAPED

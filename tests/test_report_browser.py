@@ -18,21 +18,18 @@ CONTRAST = """
 (selector) => {
   const light = (color) => {
     const full = color.startsWith("color(srgb") ? 1 : 255;  // of a mixed color
-    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map(Number).map((value) => value / full)
+    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((value) => value / full)
       .map((value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (one) => {
-    for (; one; one = one.parentElement) {
-      const color = getComputedStyle(one).backgroundColor;
-      if (color !== "rgba(0, 0, 0, 0)") return color;
-    }
-    return "rgb(255, 255, 255)";
+    const color = one ? getComputedStyle(one).backgroundColor : "rgb(255, 255, 255)";
+    return color === "rgba(0, 0, 0, 0)" ? behind(one.parentElement) : color;
   };
   const of = (one) => {
     const style = getComputedStyle(one);
-    const own = one instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(own), light(behind(one))].sort((x, y) => y - x);
+    const own = light(one instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [own, light(behind(one))].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);
   };
   return Math.min(...[...document.querySelectorAll(selector)].map(of));
@@ -109,11 +106,10 @@ def test_columns_are_sorted_by_mouse_and_keyboard_with_missing_values_last(files
 
 def test_rows_are_filtered_by_words(files, open_page):
     page = open_page(files["report.html"])
-    rows = page.locator("#table-1 tbody tr:visible")
-    assert rows.count() == 14
-    page.locator("input[data-table=table-1]").fill("tome 0.05")
+    rows, words = page.locator("#table-1 tbody tr:visible"), page.locator("input[data-table=table-1]")
+    words.fill("tome 0.05")
     assert rows.locator("th").all_inner_texts() == ["ToMe ratio 0.05"]
-    page.locator("input[data-table=table-1]").fill("")
+    words.fill("")
     assert rows.count() == 14
 
 

@@ -1,14 +1,13 @@
 """What a reader has to know before comparing: how runs differ, which results are missing, and what made them."""
 
-import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from ..files import POINT_FILE
 from ..text import digits, plain
+from .results import command, config_of
 from .schema import Timing
 
 # Facts that should be the same in all runs.
@@ -136,15 +135,12 @@ def missing(table: pd.DataFrame) -> Iterator[Missing]:
 
 
 def _command(task: str, table: pd.DataFrame, *words: str) -> str:
-    """Return a command line with a config of one of the results: a point's, the one ``test`` left, or by its name."""
+    """Return a command line with a config of one of the results: its own, or by its name."""
     places = []
     for result in [*table["evaluation"].dropna(), *table["timing"].dropna()]:
         name = result.config if isinstance(result, Timing) else result.path.parent.name
-        places += [result.path.parent.parent / POINT_FILE, result.path.with_name("config.yaml")]
-        places += [Path("configs") / Path(f"{name}.yaml").name]
-    path = next((path for path in places if path.is_file()), Path("CONFIG.yaml"))
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return shlex.join(["python", "-m", "lightning_expedite", task, "--config", str(path), *words])
+        places += [config_of(result.path), Path("configs") / Path(f"{name}.yaml").name]
+    return command(task, next((path for path in places if path.is_file()), Path("CONFIG.yaml")), *words)
 
 
 def provenances(table: pd.DataFrame) -> list[Provenance]:

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import json
 import math
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import ConfigError, DataError, ExpediteError
-from ..files import POINT_FILE
 from ..version import __version__
 from .bootstrap import RESAMPLES, SEED, bootstrap_losses
 from .cautions import differences
 from .comparison import ImageCounts, common_counts, obstacle, read_counts
-from .results import point_of, read_results
+from .results import command, config_of, read_results
 from .schema import ClassSpec, Evaluation
 
 _FEW_IMAGES, _FEW_PAIRS = 100, 10
@@ -409,7 +407,7 @@ def content_of(found: Recommendation) -> dict[str, Any]:
         "settings_compared": found.compared,
         "reduced_setting_found": chosen is not None and not chosen["is_baseline"],
         "recommended": None if chosen is None else _describe(chosen),
-        "config": None if chosen is None else str(config_of(chosen)),
+        "config": None if chosen is None else str(config_of(chosen["evaluation"].path)),
         "commands": None if chosen is None else commands_of(chosen),
         "best_share": found.best_share,
         "others": [_describe(row) for row in found.kept[1:]],
@@ -436,22 +434,12 @@ def _describe(row: Row) -> dict[str, Any]:
     }
 
 
-def config_of(row: Row) -> Path:
-    """Return a sweep's config of the point, or the one beside the results."""
-    results: Path = row["evaluation"].path
-    point = point_of(results)
-    path = results.with_name("config.yaml") if point is None else point / POINT_FILE
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def commands_of(row: Row) -> dict[str, str]:
     """Return the command lines that score and that label with a setting."""
-    config = ["--config", str(config_of(row))]
-    words = {"test": config, "predict": [*config, "--overlay"]}
-    start = ["python", "-m", "lightning_expedite"]
+    tasks = {"test": (), "predict": ("--overlay",)}
+    config = config_of(row["evaluation"].path)
     return {
-        task: shlex.join([*start, task, *more, "--output", f"runs/{row['name']}_{task}"])
-        for task, more in words.items()
+        task: command(task, config, *words, "--output", f"runs/{row['name']}_{task}") for task, words in tasks.items()
     }
 
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..text import literal
-from .recommend import Recommendation, Row, commands_of, config_of
+from .recommend import Recommendation, Row, commands_of
+from .results import config_of
 
 MAX_ROWS = 8
 WIDTH = 120  # of the table where the output is not a terminal
@@ -50,7 +51,7 @@ def _answer(found: Recommendation) -> Iterator[str]:
         yield from (f"  {line}" for line in _certainty(chosen, found))
         reducer = {"model": {"reducer": chosen["reducer"].model_dump()}}
         yield from (f"  {line}" for line in yaml.safe_dump(reducer, sort_keys=False, allow_unicode=True).splitlines())
-    yield f"config: {config_of(chosen)}"
+    yield f"config: {config_of(chosen['evaluation'].path)}"
     yield from (f"  {command}" for command in commands_of(chosen).values())
 
 

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -90,8 +91,19 @@ def read_results(paths: Iterable[str | Path]) -> pd.DataFrame:
     return table
 
 
-def point_of(path: Path) -> Path | None:
-    """Return the folder of the sweep's point that a results file belongs to."""
+def config_of(path: Path) -> Path:
+    """Return the config of a results file: that of a sweep's point, or the one that ``test`` leaves beside it."""
+    point = _point_of(path)
+    config = path.with_name("config.yaml") if point is None else point / POINT_FILE
+    return config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
+
+
+def command(task: str, config: Path, *words: str) -> str:
+    """Return a command line with a config."""
+    return shlex.join(["python", "-m", "lightning_expedite", task, "--config", str(config), *words])
+
+
+def _point_of(path: Path) -> Path | None:
     folder = path.parent.parent
     return folder if (folder / POINT_FILE).is_file() else None
 
@@ -118,11 +130,11 @@ def _pair(evaluations: Sequence[Evaluation], timings: Sequence[Timing]) -> Itera
 
         nearest = max(scored.get(_key(timing.checkpoint, timing.reducer), []), key=likeness, default=None)
         used.add(nearest)
-        point = (nearest and point_of(nearest.path)) or point_of(timing.path)
+        point = (nearest and _point_of(nearest.path)) or _point_of(timing.path)
         yield Run(point.name if point else timing.config, timing.checkpoint, timing.reducer, nearest, timing)
     for one in evaluations:
         if one not in used:
-            yield Run((point_of(one.path) or one.path.parent).name, one.checkpoint, one.reducer, one, None)
+            yield Run((_point_of(one.path) or one.path.parent).name, one.checkpoint, one.reducer, one, None)
 
 
 def _key(checkpoint: str, reducer: ClassSpec | None) -> str:
