@@ -210,7 +210,7 @@ def test_the_time_of_another_profiler_counts_nowhere(first, monkeypatch):
             with module.stage("windows"):
                 clock.pass_by(4)
             clock.pass_by(1)
-            module.images.append(ImageResult(index, "", (8, 8), 1, 0, []))
+            module.images.append(ImageResult(index, "", (8, 8), 1, 0, [[], [], []]))
             for one in profilers:
                 one.on_test_batch_end(trainer, module, None, [], index)
         for one in profilers:

@@ -134,7 +134,7 @@ def test_a_reducer_is_not_compiled_by_an_older_pytorch(uncompiled, monkeypatch, 
         ("benchmark", "--config", config, "--compile", "true", "--iterations", "5"),
     ):
         message = fails(*words, *reducer)
-        assert f"PyTorch {torch.__version__} is not known to compile ToMe rightly: use PyTorch 99 or newer" in message
+        assert f"PyTorch {torch.__version__} is not known to compile ToMe correctly: use PyTorch 99 or newer" in message
 
 
 def test_unknown_modes_are_refused(fails, config):

@@ -13,7 +13,7 @@ from reference import DATA
 from small_run import SIZES, make_config
 
 from lightning_expedite.data.demo import Demo
-from lightning_expedite.data.transforms import normalize, view_image
+from lightning_expedite.data.transforms import normalize
 from lightning_expedite.evaluation.module import ImageResult
 from lightning_expedite.evaluation.notices import CHECKED_IMAGES, FirstImages, label_warnings
 
@@ -164,16 +164,6 @@ def test_values_from_0_to_1_are_noticed_at_the_fourth_image():
 def test_normalised_images_are_never_suspected(normalization, low, high):
     pixels = [values(low, high, seed).round().astype(np.uint8).transpose(1, 2, 0) for seed in range(6)]
     assert judged(*[normalize(one, normalization).transpose(2, 0, 1) for one in pixels]) == [None] * 6
-
-
-@pytest.mark.parametrize("normalization", ["vit", "deit"])
-def test_the_demo_scenes_are_not_suspected(normalization):
-    data = Demo(count=16, num_workers=0)
-    data.setup("predict")
-    images = [data.read_image(index) for index in range(16)]
-    views = [view_image(one, one.shape[:2], False, normalization) for one in images]
-    for start in range(0, 16, CHECKED_IMAGES):
-        assert judged(*views[start : start + CHECKED_IMAGES]) == [None] * CHECKED_IMAGES
 
 
 def test_a_data_module_that_does_not_normalise(run, config, monkeypatch):

@@ -10,8 +10,6 @@ from ..errors import ConfigError
 from ..evaluation.predictions import (
     LABELS_FOLDER,
     RUN_FILE,
-    ComparisonWriter,
-    PictureWriter,
     PredictionWriter,
     check_folders,
     names_written,
@@ -49,37 +47,31 @@ def run(arguments: Sequence[str]) -> int:
         raise ConfigError(
             "--compare draws the predictions without and with a reducer, but none is set: set --model.reducer"
         )
-    writers: list[PictureWriter] = [PredictionWriter(cli.output, cli.config.overlay)]
-    if cli.config.compare:
-        writers.append(ComparisonWriter(cli.output))
+    writer = PredictionWriter(cli.output, cli.config.overlay, cli.config.compare)
     if cli.trainer.is_global_zero:
         cli.datamodule.list_images(labels=False)
         check_folders(cli.output, cli.datamodule.listed)
     with started(cli, RUN_FILE, product=LABELS_FOLDER) as state:
         names = [name for name, _ in state.images]
         if state.complete:  # pictures that a finished run has lost are made again
-            state.records = [{"index": at, "name": name} for at, name in enumerate(names) if _has_all(writers, name)]
+            state.records = [{"index": at, "name": name} for at, name in enumerate(names) if writer.has_written(name)]
             state.complete = len(state.records) == len(names)
         if not state.complete:
-            predict(cli, state, writers)
+            predict(cli, state, writer)
     if cli.trainer.is_global_zero:
         print(f"label maps are in {cli.output / LABELS_FOLDER}")
     return 0
 
 
-def predict(cli: PredictionCLI, state: RunState, writers: Sequence[PictureWriter]) -> None:
+def predict(cli: PredictionCLI, state: RunState, writer: PredictionWriter) -> None:
     """Predict the images that are left."""
-    state.records = [record for record in state.records if _has_all(writers, record["name"])]
+    state.records = [record for record in state.records if writer.has_written(record["name"])]
     names, result = [name for name, _ in state.images], cli.output / RUN_FILE
     if cli.trainer.is_global_zero:
         remove_pictures(cli.output, set(names_written(cli.output) or ()) - {each["name"] for each in state.records})
         write_atomically(result, json.dumps({"images": names}).encode())
         write_atomically(cli.output / "predict.yaml", cli.resolved_config().encode())
-    add_callbacks(cli, state, writers)
+    add_callbacks(cli, state, [writer])
     cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     if cli.trainer.is_global_zero:
         write_atomically(result, json.dumps({RUN: state.run, "images": names}, indent=1).encode())
-
-
-def _has_all(writers: Sequence[PictureWriter], name: str) -> bool:
-    return all(path.is_file() for writer in writers for path in writer.paths(name))

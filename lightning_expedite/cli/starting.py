@@ -1,8 +1,7 @@
 """How ``test`` and ``predict`` take their output folder: alone, and from where an interrupted run stopped."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, nullcontext
 
 import yaml
 from pytorch_lightning import Callback
@@ -10,11 +9,9 @@ from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.profilers import Profiler
 
 from ..errors import ConfigError
-from ..evaluation.resume import LIMITS, FinishedImages, RunState, claim_run, describe_run, is_all
+from ..evaluation.resume import LIMITS, FinishedImages, RunState, describe_run, is_all, lock_folder, matches_run
 from ..models import resolve_checkpoint
 from .settings import EvaluationCLI
-
-_PATIENCE = timedelta(days=30)
 
 
 def add_resume(parser: LightningArgumentParser) -> None:
@@ -41,23 +38,17 @@ def started(cli: EvaluationCLI, result: str, product: str) -> Iterator[RunState]
     if cli.config.resume and limits:
         raise ConfigError(f"--resume true continues to the last image: leave trainer.{limits[0]} out")
     state = RunState(cli.output / f"unfinished_{cli.name}", keeps_images=not limits)
-
-    def describe() -> None:
-        images = cli.datamodule.list_images(labels=cli.name == "test")
-        checkpoint = resolve_checkpoint(cli.model.checkpoint, cli.model.weights_folder)
-        device = cli.trainer.strategy.root_device.type
-        state.images = images
-        state.run = describe_run(cli.name, yaml.safe_load(cli.resolved_config()), device, checkpoint, images)
-
-    with claim_run(
-        state,
-        describe,
-        cli.output / result,
-        cli.output / product,
-        first=cli.trainer.is_global_zero,
-        resume=cli.config.resume,
-        overwrite=cli.config.overwrite,
-    ):
+    results, first = cli.output / result, cli.trainer.is_global_zero
+    with lock_folder(cli.output) if first else nullcontext():
+        if first or (cli.config.resume and results.exists()):
+            state.images = cli.datamodule.list_images(labels=cli.name == "test")
+            checkpoint = resolve_checkpoint(cli.model.checkpoint, cli.model.weights_folder)
+            device, config = cli.trainer.strategy.root_device.type, yaml.safe_load(cli.resolved_config())
+            state.run = describe_run(cli.name, config, device, checkpoint, state.images)
+        if first:
+            state.find_finished(results, cli.output / product, resume=cli.config.resume, overwrite=cli.config.overwrite)
+        elif state.run:  # the first process does not change the result before this one takes part
+            state.complete = matches_run(results, state.run, overwrite=True)
         yield state
 
 
@@ -68,8 +59,6 @@ def add_callbacks(cli: EvaluationCLI, state: RunState, callbacks: Sequence[Callb
     profiler: Profiler = trainer.profiler  # type: ignore[attr-defined]
     if profiler.dirpath is None:
         profiler.dirpath = cli.output
-    if hasattr(trainer.strategy, "_timeout"):  # processes that finish early wait for the others, by default 30 minutes
-        trainer.strategy._timeout = _PATIENCE
     asked, used = str(cli.config.trainer.precision), str(trainer.precision)
     if asked == "16-mixed" and used != asked:
         cli.model.notices.add(f"--trainer.precision {asked} is not available on this device: {used} was used")

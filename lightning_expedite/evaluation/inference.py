@@ -13,7 +13,7 @@ from ..models.segmenter.architecture import ConventionName
 from ..models.segmenter.model import Segmenter
 from ..regions import region
 from .upsampling import interpolate_rows
-from .windows import WindowPlan, plan_windows, size_for_windows
+from .windows import WindowPlan, count_windows, plan_windows, size_for_windows
 
 BAND_BYTES = 8 << 20  # upper bound of the logits held at the final size: so that they stay in a processor's caches
 GPU_BANDS = 32  # as much more on a GPU, where few large kernels are faster
@@ -58,10 +58,6 @@ class WindowLogits:
     upsampled: tuple[int, int]  # size of a window's logits before they are cut to the window
     unreduced: int | Tensor  # number of windows, on the device where that depends on the images
 
-    def finite(self) -> Tensor:
-        """Return whether all logits are finite, as a tensor, so that nothing waits for the device."""
-        return self.logits.isfinite().all()
-
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the averaged logits ``(K, stop - start, W)`` of rows of the image, in float32 or wider."""
         height, width = self.plan.window
@@ -72,7 +68,7 @@ class WindowLogits:
             if first < last:
                 part = self._window_rows(logits, first - top, last - top)
                 total[:, first - start : last - start, left : left + width] += part[..., :width]
-        cover = self.plan.cover(total.device)
+        cover = count_windows(self.plan, total.device)
         return total if cover is None else total.div_(cover[0][start:stop, None] * cover[1])
 
     def _window_rows(self, logits: Tensor, start: int, stop: int) -> Tensor:
@@ -170,8 +166,8 @@ def cut(image: Tensor, origins: Sequence[tuple[int, int]], size: tuple[int, int]
 
 
 def all_finite(views: Sequence[tuple[WindowLogits, bool]]) -> Tensor:
-    """Return whether all logits of an image's views are finite, as a tensor on their device."""
-    return torch.stack([view.finite() for view, _ in views]).all()
+    """Return whether all logits of an image's views are finite, as a tensor, so that nothing waits for the device."""
+    return torch.stack([view.logits.isfinite().all() for view, _ in views]).all()
 
 
 def label_map(views: Sequence[tuple[WindowLogits, bool]], size: tuple[int, int]) -> Tensor:

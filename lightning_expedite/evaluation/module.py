@@ -1,10 +1,12 @@
 """The LightningModule that wires model, windows and metrics together."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
@@ -21,36 +23,27 @@ from .inference import Prediction, SlidingWindow, StageContext, Views, WindowFor
 from .metrics import SUMMARY, Scores, SegmentationScores, class_counts, scores_of
 from .notices import FirstImages, Notices, gather
 
+Count = Annotated[int, Field(strict=True, ge=0)]
+
 
 @dataclass(frozen=True)
 class ImageResult:
     """Pixel counts of one image, from which its scores and those of any subset follow."""
 
-    index: int
+    index: Count
     name: str
-    size: tuple[int, int]
-    windows: int
-    windows_unreduced: int
-    counts: list[list[int]]  # intersection, prediction, label pixels per class
+    size: tuple[Count, Count]
+    windows: Count
+    windows_unreduced: Count
+    counts: list[list[Count]]  # intersection, prediction, label pixels per class
     digest: str | None = None  # of the image and its label as they were read, where the data module computes one
 
+    @field_validator("counts")
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "ImageResult":
-        """Rebuild one from its fields as JSON returns them; other keys are ignored.
-
-        Raises:
-            KeyError, TypeError, ValueError: A field is missing or of another type.
-        """
-        height, width = record["size"]
-        intersection, prediction, label = record["counts"]
-        if not len(intersection) == len(prediction) == len(label):
-            raise ValueError("counts of different numbers of classes")
-        numbers = (record["index"], height, width, record["windows"], record["windows_unreduced"])
-        if not all(type(number) is int and number >= 0 for number in (*numbers, *intersection, *prediction, *label)):
-            raise TypeError("not a count")
-        index, height, width, windows, unreduced = numbers
-        counts = [intersection, prediction, label]
-        return cls(index, record["name"], (height, width), windows, unreduced, counts, record.get("digest"))
+    def _are_three_of_the_same_classes(cls, counts: list[list[int]]) -> list[list[int]]:
+        if len(counts) != 3 or len(set(map(len, counts))) > 1:
+            raise ValueError(f"counts of {[len(each) for each in counts]} classes")
+        return counts
 
 
 class SegmenterModule(LightningModule):
@@ -174,14 +167,6 @@ class SegmenterModule(LightningModule):
             forward = CompiledWindows(window, self.window_batch_size, self.compile_mode, one_graph(model.reducer))
         return SlidingWindow(window, stride, self.window_batch_size, model.convention.name, forward)
 
-    def on_test_start(self) -> None:
-        """Check the first images of this run."""
-        self._first_images = FirstImages()
-
-    def on_predict_start(self) -> None:
-        """Check the first images of this run."""
-        self._first_images = FirstImages()
-
     def on_test_epoch_start(self) -> None:
         """Start counting from what an interrupted run has finished.
 
@@ -222,7 +207,7 @@ class SegmenterModule(LightningModule):
                 ImageResult(
                     sample["index"],
                     sample["name"],
-                    (sample["size"][0], sample["size"][1]),
+                    sample["size"],
                     prediction.windows,
                     prediction.windows_unreduced,
                     counts.tolist(),

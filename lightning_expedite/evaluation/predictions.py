@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 
 from ..data.reading import size_mismatch
 from ..data.samples import ImageSource, Size
@@ -67,89 +67,60 @@ def remove_pictures(output: Path, names: Iterable[str]) -> None:
             (output / folder / f"{name}.png").unlink(missing_ok=True)
 
 
-class PictureWriter(Callback):
+class PredictionWriter(Callback):
     """Writes pictures of each image.
 
+    ``labels/NAME.png`` holds class indices from 0, ``overlays/NAME.png`` the coloured labels over the image, and
+    ``comparisons/NAME.png`` image, ground truth if there is one, and predictions without and with the reducer: for it
+    the model runs a second time on every image, without its reducer and uncompiled.
+
     Args:
         output: Folder to write to.
+        overlay: Whether to write overlays.
+        compare: Whether to write comparisons.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, overlay: bool = False, compare: bool = False) -> None:
         self.output = output
-
-    def paths(self, name: str) -> list[Path]:
-        """Return the files of an image."""
-        raise NotImplementedError
-
-
-class PredictionWriter(PictureWriter):
-    """Writes ``labels/NAME.png`` (class indices from 0) and, if wanted, ``overlays/NAME.png``.
-
-    Args:
-        output: Folder to write to.
-        overlay: Whether to write coloured overlays too.
-    """
-
-    def __init__(self, output: Path, overlay: bool = False) -> None:
-        super().__init__(output)
         self.overlay = overlay
+        self.compare = compare
 
-    def paths(self, name: str) -> list[Path]:
-        """Return the label map's file and, if wanted, the overlay's."""
-        folders = (LABELS_FOLDER, OVERLAYS_FOLDER) if self.overlay else (LABELS_FOLDER,)
-        return [self.output / folder / f"{name}.png" for folder in folders]
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Write the maps of one batch."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        samples = [sample for sample in batch if sample["index"] >= 0]
-        for sample, (name, labels) in zip(samples, outputs, strict=True):
-            maps = labels.numpy()
-            narrow = maps.astype(np.uint8 if maps.max() < 256 else np.uint16)
-            labels_file, *overlay_file = self.paths(name)
-            write_png(labels_file, narrow)
-            for path in overlay_file:
-                write_png(path, overlay_labels(data.read_image(sample["index"]), maps, data.palette))
-
-
-class ComparisonWriter(PictureWriter):
-    """Writes ``comparisons/NAME.png``: image, ground truth if there is one, predictions without and with the reducer.
-
-    The model runs a second time on every image, without its reducer and uncompiled.
-
-    Args:
-        output: Folder to write to.
-    """
-
-    def paths(self, name: str) -> list[Path]:
-        """Return the comparison's file."""
-        return [self.output / COMPARISONS_FOLDER / f"{name}.png"]
+    def has_written(self, name: str) -> bool:
+        """Return whether all pictures of an image are there."""
+        wanted = {LABELS_FOLDER: True, OVERLAYS_FOLDER: self.overlay, COMPARISONS_FOLDER: self.compare}
+        return all(self._path(folder, name).is_file() for folder, is_wanted in wanted.items() if is_wanted)
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Raise `ConfigError` if the data set has other classes than the model."""
-        pl_module.check_classes(trainer.datamodule)  # type: ignore[attr-defined]
+        """Raise `ConfigError` if comparisons are wanted and the data set has other classes than the model."""
+        if self.compare:
+            pl_module.check_classes(trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Draw the images of one batch."""
+        """Write the pictures of one batch."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         samples = [sample for sample in batch if sample["index"] >= 0]
-        for sample, (name, labels) in zip(samples, outputs, strict=True):
-            with trainer.precision_plugin.predict_step_context():
-                baseline = pl_module.predict_baseline(sample).labels.cpu().numpy()
-            figure = compare(
-                data.read_image(sample["index"]),
-                baseline,
-                labels.numpy(),
-                label=read_label(data, sample),
-                classes=data.classes,
-                palette=data.palette,
-                names=("baseline", type(pl_module.reducer).__name__),
-            )
-            (path,) = self.paths(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, figure_bytes(figure))
+        for sample, (name, prediction) in zip(samples, outputs, strict=True):
+            labels = prediction.numpy()
+            write_png(self._path(LABELS_FOLDER, name), labels.astype(np.uint8 if labels.max() < 256 else np.uint16))
+            if self.overlay:
+                drawn = overlay_labels(data.read_image(sample["index"]), labels, data.palette)
+                write_png(self._path(OVERLAYS_FOLDER, name), drawn)
+            if self.compare:
+                with trainer.precision_plugin.predict_step_context():
+                    baseline = pl_module.predict_baseline(sample).labels.cpu().numpy()
+                figure = compare(
+                    data.read_image(sample["index"]),
+                    baseline,
+                    labels,
+                    label=read_label(data, sample),
+                    classes=data.classes,
+                    palette=data.palette,
+                    names=("baseline", type(pl_module.reducer).__name__),
+                )
+                write_picture(self._path(COMPARISONS_FOLDER, name), figure_bytes(figure))
+
+    def _path(self, folder: str, name: str) -> Path:
+        return self.output / folder / f"{name}.png"
 
 
 def read_label(data: Any, sample: Any) -> NDArray[np.uint8] | None:
@@ -165,13 +136,16 @@ def read_label(data: Any, sample: Any) -> NDArray[np.uint8] | None:
 
 
 def write_png(path: Path, pixels: NDArray[np.integer]) -> None:
-    """Write a grey or RGB picture; folders are made where missing."""
+    """Write a grey or RGB picture."""
     import cv2
 
-    if pixels.ndim == 3:
-        pixels = pixels[..., ::-1]  # OpenCV's order is BGR
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written, content = cv2.imencode(".png", pixels)
+    written, content = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)  # OpenCV's order is BGR
     if not written:
         raise OutputError(f"{path}: a picture of shape {pixels.shape} could not be encoded")
-    write_atomically(path, content.tobytes())
+    write_picture(path, content.tobytes())
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a file; folders are made where missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)

@@ -54,19 +54,14 @@ class ImageProgress(ProgressBar):
             done = sum(sample["index"] >= 0 for sample in batch) * trainer.world_size
             self._progress.update(task.id, completed=min(task.completed + done, task.total or 0))
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar before results are shown."""
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the error is on lines of its own."""
-        self._close()
+    def on_test_end(self, *_: Any, **__: Any) -> None:
+        """Close the bar before results or an error are shown."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
+    on_exception = teardown = on_test_end
 
     def _open(self, trainer: Trainer, name: str, loader: Any, batches: Any) -> None:
         if not self._enabled:
@@ -77,8 +72,3 @@ class ImageProgress(ProgressBar):
         left = int(sum(batches)) * loader.batch_sampler.batch_size * trainer.world_size
         self._progress.add_task(name, total=min(len(loader.dataset), done + left), completed=done)
         self._progress.start()
-
-    def _close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None

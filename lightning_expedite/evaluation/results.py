@@ -55,20 +55,40 @@ class ResultsWriter(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write and show the results."""
         assert isinstance(pl_module, SegmenterModule)
+        windows = pl_module.sliding_window
         assert pl_module.result is not None
+        assert windows is not None
         if not trainer.is_global_zero:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader: Any = trainer.test_dataloaders
-        images, profile = pl_module.images, describe_profile(trainer)
+        images = pl_module.images
+        # Profilers are recognised by their attributes: they belong to the benchmarking package, or are a user's own.
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        profile = {
+            each.section: each.figures for each in callbacks if hasattr(each, "section") and hasattr(each, "figures")
+        }
         results = {
             **describe_scores(pl_module.result, data.classes),
-            **describe_images(images, total=len(loader.dataset)),
+            "images": len(images),
+            "images_total": len(loader.dataset),
+            "complete": len(images) == len(loader.dataset),
+            "windows": sum(image.windows for image in images),
+            "windows_unreduced": sum(image.windows_unreduced for image in images),
             "images_resumed": len(pl_module.finished),
             "seconds": time.perf_counter() - self._start,
             **({"profile": profile} if profile else {}),
             "warnings": [*pl_module.notices.texts, *label_warnings(images, data.classes, ignored_classes(data))],
-            "protocol": describe_protocol(pl_module, data),
+            "protocol": {
+                "convention": windows.placement,
+                "window": windows.window,
+                "stride": windows.stride,
+                "short_side": data.resize[0] if data.resize else None,
+                "long_side": data.resize[1] if data.resize else None,
+                "normalization": data.used_normalization,
+                "scales": list(data.scales),
+                "mirror": data.mirror,
+            },
             "config": yaml.safe_load(self.config),
             "environment": describe_environment(
                 trainer.strategy.root_device, str(trainer.precision), trainer.world_size
@@ -108,46 +128,11 @@ def describe_scores(scores: Scores, class_names: tuple[str, ...]) -> dict[str, A
     }
 
 
-def describe_profile(trainer: Trainer) -> dict[str, Any]:
-    """Return what the profilers among the callbacks measured, by section."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    # Recognised by their attributes: profilers belong to the benchmarking package, or are a user's own.
-    profilers = [each for each in callbacks if hasattr(each, "section") and hasattr(each, "figures")]
-    return {profiler.section: profiler.figures for profiler in profilers}
-
-
 def ignored_classes(data: SegmentationDataModule) -> list[int]:
     """Return the classes that no value of a label file maps to."""
     source = data.listed
     label = source.entries[0].label if isinstance(source, FileSource) else None
     return [] if label is None else sorted(set(range(data.num_classes)) - set(label.table.tolist()))
-
-
-def describe_protocol(module: SegmenterModule, data: SegmentationDataModule) -> dict[str, Any]:
-    """Return the settings of the evaluation that were used in the end, wherever they came from."""
-    assert module.sliding_window is not None
-    short_side, long_side = data.resize or (None, None)
-    return {
-        "convention": module.sliding_window.placement,
-        "window": module.sliding_window.window,
-        "stride": module.sliding_window.stride,
-        "short_side": short_side,
-        "long_side": long_side,
-        "normalization": data.used_normalization,
-        "scales": list(data.scales),
-        "mirror": data.mirror,
-    }
-
-
-def describe_images(images: list[ImageResult], total: int) -> dict[str, Any]:
-    """Return how many images and windows a result is from, and whether that is the complete data set."""
-    return {
-        "images": len(images),
-        "images_total": total,
-        "complete": len(images) == total,
-        "windows": sum(image.windows for image in images),
-        "windows_unreduced": sum(image.windows_unreduced for image in images),
-    }
 
 
 def combined_digest(images: list[ImageResult]) -> str | None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, TypeAdapter
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
@@ -30,7 +31,7 @@ from ..errors import CheckpointError, OutputError
 from ..files import claim_output, sha256_of, write_atomically
 from ..models import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE
 from ..version import __version__
-from .module import ImageResult, SegmenterModule
+from .module import Count, ImageResult, SegmenterModule
 
 RUN = "run"  # key of a result with what it depends on
 LOCK_FILE = ".lock"
@@ -45,6 +46,14 @@ _MODEL_DIVISION = ("weights_folder", "window_batch_size", "pack_weights")
 _MAX_VALUE = 60  # characters of a value in a message
 
 Record = dict[str, Any]
+
+_IMAGE_RESULT = TypeAdapter(ImageResult)
+
+
+class _FinishedImage(BaseModel):
+    index: Count
+    name: str
+    notices: list[str] = []
 
 
 @dataclass
@@ -72,6 +81,56 @@ class RunState:
         """The content of ``run.json``: files may change while their images are not finished."""
         return {**self.run, "data": {"images": len(self.images)}}
 
+    def find_finished(self, result: Path, product: Path, *, resume: bool, overwrite: bool) -> None:
+        """Find out what earlier runs have finished, and remove what is to be replaced.
+
+        Args:
+            result: The file, written last, that says what a finished run depended on.
+            product: File or folder whose presence shows that there was an earlier run.
+            resume: Whether to continue an interrupted run.
+            overwrite: Whether results, or finished images of another run, may be replaced.
+
+        Raises:
+            OutputError: There are results or finished images that may neither be used nor replaced.
+        """
+        if resume and matches_run(result, self.run, overwrite=True):
+            self.complete = True
+            if _read_header(self.folder) == self.header:  # the run was killed before it could remove them
+                shutil.rmtree(self.folder)
+            return
+        if self.folder.exists():
+            records, damaged = read_records(self.folder)
+            changed = self._what_changed(records)
+            if resume and changed is None:
+                if damaged:
+                    rank_zero_warn(f"{damaged} lines in {self.folder} are damaged: their images are computed again")
+                self.records = records
+                return
+            if (records or damaged) and not overwrite:
+                kept = f"{self.folder} holds {len(records)} finished images of an interrupted run"
+                if resume:
+                    kept += f" that was another ({changed}); resume it as it was, or use --overwrite to start again"
+                else:
+                    kept += "; use --resume true to continue it, or --overwrite to start again"
+                raise OutputError(kept)
+            shutil.rmtree(self.folder)
+        if resume:
+            matches_run(result, self.run, overwrite)
+        claim_output(result.parent, product, overwrite)
+
+    def _what_changed(self, records: Sequence[Record]) -> str | None:
+        """Return the first setting or finished image that is not as it was; ``None`` if there is none."""
+        header = _read_header(self.folder)
+        if not isinstance(header, dict):
+            return f"{_RUN_FILE} is missing or damaged"
+        if changed := difference(header, self.header):
+            return changed
+        for record in records:
+            listed = [[name, list(sizes)] for name, sizes in self.images[record["index"] : record["index"] + 1]]
+            if listed != [[record["name"], record.get("files")]]:
+                return f"the files of image {record['name']} have changed"
+        return None
+
 
 def describe_run(
     command: str, config: Mapping[str, Any], device_type: str, checkpoint: Path, images: Sequence[ListedImage]
@@ -88,28 +147,25 @@ def describe_run(
     Raises:
         CheckpointError: The weights cannot be read.
     """
-    listed = "".join(f"{name} {sizes}\n" for name, sizes in images)
+    trainer = {name: config["trainer"].get(name) for name in _TRAINER_SETTINGS}
+    data = config["data"].get("init_args", {})
     return {
         "command": command,
-        "settings": relevant_settings(config),
+        "settings": {
+            **config,
+            "trainer": {name: None if name in LIMITS and is_all(value) else value for name, value in trainer.items()},
+            "data": {**config["data"], "init_args": _without(data, _DATA_DIVISION)},
+            "model": _without(config["model"], _MODEL_DIVISION),
+        },
         "device": device_type,
         "weights": hash_weights(checkpoint),
-        "data": {"images": len(images), "files": hash_text(listed)},
+        "data": {"images": len(images), "files": hash_text("".join(f"{name} {sizes}\n" for name, sizes in images))},
         "versions": {"lightning_expedite": __version__, "torch": torch.__version__},
     }
 
 
-def relevant_settings(config: Mapping[str, Any]) -> Record:
-    """Return a resolved config without what changes no result."""
-    trainer = {name: config["trainer"][name] for name in _TRAINER_SETTINGS if name in config["trainer"]}
-    data = dict(config["data"])
-    data["init_args"] = {key: value for key, value in data.get("init_args", {}).items() if key not in _DATA_DIVISION}
-    return {
-        **config,
-        "trainer": {name: None if name in LIMITS and is_all(value) else value for name, value in trainer.items()},
-        "data": data,
-        "model": {name: value for name, value in config["model"].items() if name not in _MODEL_DIVISION},
-    }
+def _without(settings: Mapping[str, Any], names: Sequence[str]) -> Record:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def is_all(limit: object) -> bool:
@@ -142,12 +198,11 @@ def difference(found: Any, wanted: Any, key: str = "") -> str | None:
             if below:
                 return below
         return None
-    return None if found == wanted else f"{key} {_shorten(found)} instead of {_shorten(wanted)}"
-
-
-def _shorten(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."
+    if found == wanted:
+        return None
+    texts = (json.dumps(value, default=str) for value in (found, wanted))
+    short = (text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..." for text in texts)
+    return f"{key} {' instead of '.join(short)}"
 
 
 @contextmanager
@@ -177,65 +232,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-@contextmanager
-def claim_run(
-    state: RunState,
-    describe: Callable[[], None],
-    result: Path,
-    product: Path,
-    *,
-    first: bool,
-    resume: bool,
-    overwrite: bool,
-) -> Iterator[None]:
-    """Lock the output folder of a run and find out what is left to do there.
-
-    Args:
-        state: Receives what is left to do.
-        describe: Sets ``state.run`` and ``state.images``; it may take a while.
-        result: The file, written last, that says what a finished run depended on.
-        product: File or folder whose presence shows that there was an earlier run.
-        first: Whether this is the run's first process; the others change nothing.
-        resume: Whether to continue an interrupted run.
-        overwrite: Whether results, or finished images of another run, may be replaced.
-
-    Raises:
-        OutputError: Another process works there, or there are results that may neither be used nor replaced.
-    """
-    if not first:
-        # The first process does not change the result before this one takes part.
-        if resume and result.exists():
-            describe()
-            state.complete = matches_run(result, state.run, overwrite=True)
-        yield
-        return
-    with lock_folder(result.parent):
-        describe()
-        if resume and matches_run(result, state.run, overwrite=True):
-            state.complete = True
-            if _read_header(state.folder) == state.header:  # the run was killed before it could remove them
-                shutil.rmtree(state.folder)
-        elif not _take_over(state, resume, overwrite):
-            if resume:
-                matches_run(result, state.run, overwrite)
-            claim_output(result.parent, product, overwrite)
-        yield
-
-
 def matches_run(result: Path, run: Mapping[str, Any], overwrite: bool) -> bool:
-    """Return whether a result file was written by this run.
-
-    Args:
-        result: A JSON file with the key `RUN`, or no file.
-        run: What this run depends on.
-        overwrite: Whether a result of another run may be replaced.
+    """Return whether a result file was written by a run; ``False`` where there is none.
 
     Raises:
         OutputError: It was written by another run, or does not say by which, and may not be replaced.
     """
     try:
         found = json.loads(result.read_bytes())[RUN]
-        found["data"] = {name: value for name, value in found["data"].items() if name != "sha256"}  # known at the end
+        found["data"].pop("sha256", None)  # known at the end
     except FileNotFoundError:
         return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -251,48 +256,9 @@ def matches_run(result: Path, run: Mapping[str, Any], overwrite: bool) -> bool:
     return changed is None
 
 
-def _take_over(state: RunState, resume: bool, overwrite: bool) -> bool:
-    """Return whether this run continues an interrupted one, whose images are then in ``state.records``.
-
-    Raises:
-        OutputError: There are finished images that may neither be used nor thrown away.
-    """
-    if not state.folder.exists():
-        return False
-    header, (records, damaged) = _read_header(state.folder), read_records(state.folder)
-    changed = _what_changed(header, records, state)
-    if resume and changed is None:
-        if damaged:
-            rank_zero_warn(f"{damaged} lines in {state.folder} are damaged: their images are computed again")
-        state.records = records
-        return True
-    if (records or damaged) and not overwrite:
-        kept = f"{state.folder} holds {len(records)} finished images of an interrupted run"
-        if resume:
-            raise OutputError(
-                f"{kept} that was another ({changed}); resume it as it was, or use --overwrite to start again"
-            )
-        raise OutputError(f"{kept}; use --resume true to continue it, or --overwrite to start again")
-    shutil.rmtree(state.folder)
-    return False
-
-
 def _read_header(folder: Path) -> Any:
     with suppress(OSError, ValueError):
         return json.loads((folder / _RUN_FILE).read_bytes())
-    return None
-
-
-def _what_changed(header: Any, records: Sequence[Record], state: RunState) -> str | None:
-    """Return the first setting or finished image that is not as it was; ``None`` if there is none."""
-    if not isinstance(header, dict):
-        return f"{_RUN_FILE} is missing or damaged"
-    if changed := difference(header, state.header):
-        return changed
-    for record in records:
-        listed = [[name, list(sizes)] for name, sizes in state.images[record["index"] : record["index"] + 1]]
-        if listed != [[record["name"], record.get("files")]]:
-            return f"the files of image {record['name']} have changed"
     return None
 
 
@@ -305,22 +271,14 @@ def read_records(folder: Path) -> tuple[list[Record], int]:
         for line in lines:
             try:
                 record = json.loads(line)
-                _check_record(record)
-            except (ValueError, TypeError, KeyError, RecursionError):
+                _FinishedImage.model_validate(record)
+                if "counts" in record:
+                    _IMAGE_RESULT.validate_python(record)
+            except (ValueError, RecursionError):
                 damaged += 1
             else:
                 records.setdefault(record["index"], record)
     return list(records.values()), damaged
-
-
-def _check_record(record: Record) -> None:
-    index, name, notices = record["index"], record["name"], record.get("notices", [])
-    if type(index) is not int or index < 0 or not isinstance(name, str) or not isinstance(notices, list):
-        raise TypeError("not the record of an image")
-    if not all(isinstance(text, str) for text in notices):
-        raise TypeError("notices are not texts")
-    if "counts" in record:
-        ImageResult.from_record(record)
 
 
 class FinishedImages(Callback):
@@ -353,7 +311,7 @@ class FinishedImages(Callback):
         finished, self._images = trainer.strategy.broadcast(([record["index"] for record in records], state.images))
         trainer.datamodule.finished = frozenset(finished)  # type: ignore[attr-defined]
         if stage == "test":
-            pl_module.finished = [ImageResult.from_record(record) for record in records]
+            pl_module.finished = [_IMAGE_RESULT.validate_python(record) for record in records]
         pl_module.notices.recall(text for record in records for text in record.get("notices", ()))
         self._kept, self._noted = 0, len(pl_module.notices.texts)
         try:
@@ -365,12 +323,14 @@ class FinishedImages(Callback):
             raise OutputError(f"{state.folder} cannot be written: {error.strerror}") from error
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the process on SIGTERM."""
-        end_on_sigterm()
+        """End the process at once on SIGTERM, with the matching status, instead of Lightning's handler.
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the process on SIGTERM."""
-        end_on_sigterm()
+        With that one, ``test`` ends with status 0 and ``predict`` does not end. Finished images are kept already.
+        """
+        if threading.current_thread() is threading.main_thread():  # Python allows it there only
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    on_predict_start = on_test_start
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Keep the counts of a batch's images."""
@@ -389,11 +349,14 @@ class FinishedImages(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the records."""
-        self._remove(trainer)
+        if self._file is None:
+            return
+        self._file.close()
+        trainer.strategy.barrier("the results are written")
+        if trainer.is_global_zero:
+            shutil.rmtree(self.state.folder)
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the records."""
-        self._remove(trainer)
+    on_predict_end = on_test_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Print what is kept, and how to continue."""
@@ -416,26 +379,9 @@ class FinishedImages(Callback):
                 "continue with --resume true"
             ) from error
 
-    def _remove(self, trainer: Trainer) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        trainer.strategy.barrier("the results are written")
-        if trainer.is_global_zero:
-            shutil.rmtree(self.state.folder)
-
 
 def append(file: IO[bytes], record: Record) -> None:
     """Write a record as one line of JSON to an unbuffered file."""
     line = json.dumps(record, allow_nan=False).encode() + b"\n"
     while line:
         line = line[file.write(line) :]
-
-
-def end_on_sigterm() -> None:
-    """End this process at once on SIGTERM, with the matching status, instead of Lightning's handler.
-
-    With that one, ``test`` ends with status 0 and ``predict`` does not end. Finished images are kept already.
-    """
-    if threading.current_thread() is threading.main_thread():  # Python allows it there only
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -54,19 +54,19 @@ class RunLogger(Callback):
         if not trainer.is_global_zero or not trainer.loggers:
             return
         settings: dict[str, Any] = yaml.safe_load(self.config)
-        classes = class_rows(describe_scores(pl_module.result, trainer.datamodule.classes))  # type: ignore[attr-defined]
+        scores = describe_scores(pl_module.result, trainer.datamodule.classes)  # type: ignore[attr-defined]
+        rows = [
+            (row["name"], row["IoU"], row["Acc"], label)
+            for row, label in zip(scores["per_class"], scores["label"], strict=True)
+        ]
         for logger in trainer.loggers:
             log_settings(logger, settings, {name: float(pl_module.result[name]) for name in SUMMARY})
-            log_classes(logger, classes)
-        self._log_pictures(trainer, pl_module)
-
-    def _log_pictures(self, trainer: Trainer, module: SegmenterModule) -> None:
-        loggers = [logger for logger in trainer.loggers if self.images and takes_pictures(logger)]
+            log_classes(logger, rows)
         loader: Any = trainer.test_dataloaders
-        for index in range(min(self.images, len(loader.dataset)) if loggers else 0):
+        for index in range(min(self.images, len(loader.dataset))):
             sample: Sample = loader.dataset[index]
-            picture, caption = draw_sample(trainer, module, sample, self.changes)
-            for logger in loggers:
+            picture, caption = draw_sample(trainer, pl_module, sample, self.changes)
+            for logger in filter(takes_pictures, trainer.loggers):
                 log_picture(logger, f"images/{visible(sample['name'])}", picture, visible(caption))
 
 
@@ -94,14 +94,6 @@ def draw_sample(trainer: Trainer, module: SegmenterModule, sample: Sample, chang
         panels.append(mark(image, changed))
         caption += f", changed by the reducer ({np.mean(changed):.2%})"
     return strip(panels), caption
-
-
-def class_rows(scores: dict[str, Any]) -> list[list[Any]]:
-    """Return the rows of the table of classes; see `TABLE_COLUMNS`."""
-    return [
-        [row["name"], row["IoU"], row["Acc"], label]
-        for row, label in zip(scores["per_class"], scores["label"], strict=True)
-    ]
 
 
 def log_settings(logger: Any, settings: dict[str, Any], scores: dict[str, float]) -> None:

@@ -11,9 +11,7 @@ from ..reducers.distances import in_float32
 
 Rows = Callable[[int, int], Tensor]  # logits (K, stop - start, W) of the rows start to stop
 
-
 SMALL = 4096  # numbers; 16 KiB
-KEPT_SMALL, KEPT_LARGE = 4096, 64  # entries
 
 
 def row_weights(size: int, target: int, start: int, stop: int, device: torch.device) -> tuple[int, int, Tensor]:
@@ -45,8 +43,8 @@ def _row_weights(size: int, target: int, start: int, stop: int, device: torch.de
         return first, last, weights.to(device, non_blocking=True)
 
 
-_small_weights = lru_cache(maxsize=KEPT_SMALL)(_row_weights)
-_large_weights = lru_cache(maxsize=KEPT_LARGE)(_row_weights)
+_small_weights = lru_cache(maxsize=4096)(_row_weights)
+_large_weights = lru_cache(maxsize=64)(_row_weights)
 
 
 def interpolate_rows(
@@ -68,18 +66,14 @@ def interpolate_rows(
     if size == target:
         return rows(start, stop)
     first, last, weights = row_weights(size[0], target[0], start, stop, device)
-    return blend_rows(weights, stretch(rows(first, last), target[1]))
+    return _interpolate(rows(first, last), target[1], weights)
 
 
 @in_float32
-def stretch(logits: Tensor, width: int) -> Tensor:
-    """Interpolate logits ``(K, n, W)`` along their rows to ``width``."""
+def _interpolate(logits: Tensor, width: int, weights: Tensor) -> Tensor:
+    """Interpolate logits ``(K, n, W)`` along their rows to ``width``, and mix their rows by weights ``(m, n)``."""
     if logits.device.type == "cpu":  # same values in half the time; on a GPU the kernel of one dimension is slow
-        return F.interpolate(logits, width, mode="linear")
-    return F.interpolate(logits[None], (logits.shape[1], width), mode="bilinear")[0]
-
-
-@in_float32
-def blend_rows(weights: Tensor, logits: Tensor) -> Tensor:
-    """Mix rows of logits ``(K, n, W)`` by weights ``(m, n)`` to ``(K, m, W)``."""
-    return weights.to(logits.dtype) @ logits
+        stretched = F.interpolate(logits, width, mode="linear")
+    else:
+        stretched = F.interpolate(logits[None], (logits.shape[1], width), mode="bilinear")[0]
+    return weights.to(stretched.dtype) @ stretched

@@ -41,17 +41,13 @@ class WindowPlan:
         """Top left corners."""
         return [(row, column) for row in self.rows for column in self.columns]
 
-    def cover(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Count the windows over each row and over each column; the product is the number over a pixel.
-
-        Returns:
-            Counts ``(H,)`` and ``(W,)``; ``None`` if one window covers every pixel.
-        """
-        return _cover(self, device)
-
 
 @lru_cache(maxsize=256)
-def _cover(plan: WindowPlan, device: torch.device) -> tuple[Tensor, Tensor] | None:
+def count_windows(plan: WindowPlan, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Count the windows over each row ``(H,)`` and column ``(W,)``; the product is the number over a pixel.
+
+    Returns ``None`` if one window covers every pixel.
+    """
     sides = zip((plan.rows, plan.columns), plan.window, plan.image, strict=True)
     with torch.inference_mode(False):  # else a later caller could not differentiate through what is kept
         rows, columns = (_cover_side(starts, window, side) for starts, window, side in sides)
