@@ -66,7 +66,7 @@ def start(config, environment, output, *words, command="test"):
     )
 
 
-def wait_for_images(process, output, count, seconds=90, command="test"):
+def wait_for_images(process, output, count, seconds=300, command="test"):
     """Wait until so many images are finished."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 from pytorch_lightning import Callback
@@ -39,7 +38,6 @@ class Watch(Callback):
             self.notes.append(
                 {
                     "images": self.images,
-                    "seconds": time.perf_counter(),
                     "processor": sum(processor_seconds(process) for process in processes),
                     "resident": [resident(process) for process in processes],
                     "handles": [len(handles(process)) for process in processes],

@@ -154,7 +154,7 @@ def test_class_names_outside_the_terminals_encoding(config, tmp_path):
     config.write_text(yaml.safe_dump(content))
     command = [sys.executable, "-m", "lightning_expedite", "test", "--config", str(config), "--output", "out"]
     environment = process_environment(PYTHONIOENCODING="ascii")
-    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert rb"stra\xdfe \u9053\u8def" in done.stdout
     assert json.loads((tmp_path / "out" / "results.json").read_text())["per_class"][0]["name"] == "straße 道路"

@@ -31,7 +31,7 @@ def call(folder, words, launcher=()):
         [str(word) for word in command],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         cwd=folder,
         env=process_environment(TESTS),
     )

@@ -50,7 +50,7 @@ def scene():
 def test_neither_lightning_nor_pyplot_is_imported(tmp_path, scene):
     path = save(tmp_path / "scene.png", scene)
     program = PROGRAM.format(path=str(path))
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert answer.stderr == ""
     height, width = scene.shape[:2]
     result, imported = answer.stdout.splitlines()

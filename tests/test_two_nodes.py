@@ -53,7 +53,7 @@ def test_two_nodes_give_the_results_of_one_process(tmp_path):
     assert main([*words, "--output", str(tmp_path / "one")]) == 0
     torch.set_num_threads(threads)
     for node in nodes:
-        printed, _ = node.communicate(timeout=180)
+        printed, _ = node.communicate(timeout=300)
         assert node.returncode == 0, printed
     two, one = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("two", "one"))
     assert two["environment"]["processes"] == 2

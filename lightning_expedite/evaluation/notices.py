@@ -30,14 +30,14 @@ class Notices:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def add(self, text: str | None, every_process: bool = False) -> None:
-        """Emit and keep a warning, if there is one.
+    def add(self, text: str, every_process: bool = False) -> None:
+        """Emit and keep a warning.
 
         Args:
             text: A sentence.
             every_process: Whether it concerns this process only, so that not just the first process shows it.
         """
-        if text is None or text in self.texts:
+        if text in self.texts:
             return
         self.texts.append(text)
         if every_process:
