@@ -82,7 +82,7 @@ def read_bytes(path: Path) -> bytes:
 def read_image(path: Path, data: bytes | None = None, warn: Callable[[str], None] = warnings.warn) -> NDArray[np.uint8]:
     """Read an image file as ``(H, W, 3)`` uint8 RGB, turned upright by its EXIF orientation.
 
-    OpenCV decodes it, like the reference implementation: other JPEG decoders differ in some pixels.
+    OpenCV decodes all but a few formats, like the reference implementation: other JPEG decoders differ in some pixels.
 
     Args:
         path: The file.
@@ -98,7 +98,8 @@ def read_image(path: Path, data: bytes | None = None, warn: Callable[[str], None
     data = read_bytes(path) if data is None else data
     with _opened(path, io.BytesIO(data)) as stored:
         size = _size_of(stored)
-        if stored.format == "TIFF" and stored.mode == "RGBA":  # OpenCV would multiply the colours by alpha
+        # OpenCV multiplies a TIFF's colours by alpha, and ignores an AVIF's orientation.
+        if stored.format == "AVIF" or (stored.format, stored.mode) == ("TIFF", "RGBA"):
             return _from_pillow(stored)
     encoded = np.frombuffer(data, np.uint8)
     try:

@@ -221,23 +221,25 @@ def list_folder(path: Path) -> FileSource:
 
 
 def pair_folders(images: Path, labels: Path, table: NDArray[np.int16]) -> FileSource:
-    """List all images below a folder; labels have the same relative name below another, and are PNG if possible.
+    """List all images below a folder; labels have the same relative name below another.
 
     Raises:
-        DataError: If a folder is missing, there are no images or two share a name.
+        DataError: If a folder is missing, there are no images, two share a name or one has several labels.
     """
     found, warnings = _find_images(images)
     if not labels.is_dir():
         raise DataError(f"{labels}: no such folder; labels are expected there, named like their images, as PNG")
-    # Of files that share a name the PNG file comes last, which makes it the label.
-    candidates = sorted(images_below(labels).items(), key=lambda item: item[1].suffix.lower() == ".png")
-    by_name = {_without_suffix(name): path for name, path in candidates}
+    by_name = defaultdict(list)
+    for relative, path in images_below(labels).items():
+        by_name[_without_suffix(relative)].append(path)
     entries = []
     for name, path in ((_without_suffix(relative), path) for relative, path in found.items()):
-        label = by_name.pop(name, labels / f"{name}.png")
+        label, *others = by_name.pop(name, [labels / f"{name}.png"])
+        if others:
+            raise DataError(f"{label} and {others[0].name} are both labels of {path}: keep one of them")
         entries.append(Entry(readable(name), path, Label(label, table)))
     if by_name:
-        unused = first_few(readable(path.stem) for path in by_name.values())
+        unused = first_few(readable(Path(name).name) for name in by_name)
         warnings.append(f"{labels}: {len(by_name)} labels have no image and are not used: {unused}")
     return FileSource(images, entries, warnings)
 
