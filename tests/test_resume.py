@@ -53,7 +53,7 @@ def whole(run, config):
 def record(index, **changes):
     counts = [[index * 1000 + value for value in range(7)] for _ in range(3)]
     return {
-        **{"index": index, "name": f"part/Straße {index}\n", "size": [70, 90], "counts": counts},
+        **{"index": index, "name": f"part/Straße {index}\n", "size": [700, 900], "counts": counts},
         **{"windows": 4, "windows_unreduced": 0, **changes},
     }
 
@@ -94,6 +94,8 @@ def test_a_file_cut_off_anywhere_keeps_its_whole_lines(tmp_path_factory, data):
         {"counts": [[1.5], [1], [1]]},
         {"counts": [[-1], [1], [1]]},
         {"counts": [[1, 2], [1], [1]]},
+        {"counts": [[2], [1], [2]]},
+        {"counts": [[1], [630001], [1]]},
         {"size": [3]},
         {"windows": None},
         {"notices": "text"},
@@ -105,6 +107,13 @@ def test_a_record_that_nobody_wrote_is_damaged(tmp_path, change):
     content = lines_of([record(0), {**record(1), **change}])
     (tmp_path / "a.jsonl").write_bytes(content + b"\0\0\n[1]\n" + b"[" * 9999 + b"\n")
     assert read_records(tmp_path) == ([record(0)], 4)
+
+
+def test_a_record_of_a_test_has_counts(tmp_path):
+    named = {"index": 1, "name": "b"}
+    (tmp_path / "a.jsonl").write_bytes(lines_of([record(0), named]))
+    assert read_records(tmp_path) == ([record(0), named], 0)
+    assert read_records(tmp_path, counts=True) == ([record(0)], 1)
 
 
 def test_an_image_takes_a_bounded_number_of_bytes():
@@ -354,12 +363,31 @@ def test_predict_replaces_only_what_it_wrote(run, fails, config):
     assert run(*words, "first", "--overlay")[0] == 0
     assert run(*words, "second", "--overwrite")[0] == 0
     assert [str(path) for path in Path("out").rglob("*.png")] == ["out/labels/second.png"]
-    mine = save(Path("mine/labels/first.png"), picture(64, 64)[..., 0])
-    content = mine.read_bytes()
+    assert "--images is empty" in fails(*words, "")
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda labels: save(labels / "first.png", picture(64, 64)[..., 0]),
+        lambda labels: save(labels / "first.tif", picture(64, 64)[..., 0]),
+        lambda labels: (save(labels / "first.png", picture(64, 64)), (labels.parent / "predict.json").write_text("{}")),
+        lambda labels: (save(labels / "first.png", picture(64, 64)), (labels.parent / "predict.json").write_text("[")),
+        lambda labels: (labels / "city").symlink_to(save(Path("truth/first.png"), picture(64, 64)).parent.absolute()),
+    ],
+)
+def test_predict_never_touches_files_of_others(fails, config, prepare):
+    """Case 22: ground truth in the folder that predict would write to."""
+    save(Path("first/first.png"), picture(64, 64))
+    Path("mine/labels").mkdir(parents=True)
+    prepare(Path("mine/labels"))
+    before = {
+        path: path.read_bytes() for path in [*Path("mine").rglob("*"), *Path().rglob("truth/*")] if path.is_file()
+    }
     for more in ((), ("--overwrite",), RESUME):
-        message = fails(*words[:4], "mine", "--images", "first", *more)
-        assert "mine/labels holds 1 PNG files that predict did not write (first.png): use another --output" in message
-    assert mine.read_bytes() == content
+        message = fails("predict", "--config", config, "--output", "mine", "--images", "first", *more)
+        assert "mine/labels holds 1 files that predict did not write" in message
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_predict_does_not_take_its_own_maps_for_images(run, fails, config):

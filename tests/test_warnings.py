@@ -188,21 +188,22 @@ def test_what_a_run_says_of_its_windows_is_kept(run, data):
 # --- Mistakes that change the scores -----------------------------------------------------------------
 
 
-def shifted(shift, labelled=1.0):
-    """Warnings of images whose labels are the predictions plus a number of classes, where they are labelled."""
+def shifted(shift, labelled=1.0, images=6):
+    """Warnings of a run whose labels are the predictions plus a number of classes, where they are labelled."""
     first, generator = FirstImages(), torch.Generator().manual_seed(0)
     texts = []
-    for _ in range(6):
+    for _ in range(images):
         prediction = torch.randint(0, 8, (40, 40), generator=generator)
         target = prediction + shift
         target[(target < 0) | (target > 7) | (torch.rand(40, 40, generator=generator) > labelled)] = 255
         texts += first.check(torch.tensor([-1.0, 1.0]), prediction, target, 255)
-    return texts
+    return [*texts, *first.finish()]
 
 
 def test_labels_that_are_shifted_by_one_class():
     """Case 17: reduce_zero_label for labels that are reduced already, and the other way round."""
-    assert shifted(0) == shifted(2) == []
+    assert shifted(0) == shifted(2) == shifted(0, images=2) == shifted(0, images=0) == []
+    assert len(shifted(-1, images=1)) == len(shifted(1, images=3)) == 1
     for share in (1.0, 0.3):
         (text,) = shifted(-1, share)
         assert text.startswith("100 % of the labelled pixels of the first images are predicted as the next class")

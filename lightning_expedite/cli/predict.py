@@ -41,6 +41,8 @@ class PredictionCLI(EvaluationCLI):
 def run(arguments: Sequence[str]) -> int:
     """Predict every image and write the label maps."""
     cli = PredictionCLI(arguments)
+    if cli.config.images == "":
+        raise ConfigError("--images is empty: give a folder or an image, or leave the option out")
     if cli.config.images:
         cli.datamodule.read_images_from(Path(cli.config.images))
     if cli.config.compare and cli.model.reducer is None:
@@ -68,7 +70,7 @@ def predict(cli: PredictionCLI, state: RunState, writer: PredictionWriter) -> No
     state.records = [record for record in state.records if writer.has_written(record["name"])]
     names, result = [name for name, _ in state.images], cli.output / RUN_FILE
     if cli.trainer.is_global_zero:
-        remove_pictures(cli.output, set(names_written(cli.output) or ()) - {each["name"] for each in state.records})
+        remove_pictures(cli.output, set(names_written(cli.output)) - {each["name"] for each in state.records})
         write_atomically(result, json.dumps({"images": names}).encode())
         write_atomically(cli.output / "predict.yaml", cli.resolved_config().encode())
     add_callbacks(cli, state, [writer])

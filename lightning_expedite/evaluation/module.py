@@ -1,11 +1,12 @@
 """The LightningModule that wires model, windows and metrics together."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from pytorch_lightning import LightningModule
 from torch import Tensor
@@ -40,9 +41,12 @@ class ImageResult:
 
     @field_validator("counts")
     @classmethod
-    def _are_three_of_the_same_classes(cls, counts: list[list[int]]) -> list[list[int]]:
-        if len(counts) != 3 or len(set(map(len, counts))) > 1:
-            raise ValueError(f"counts of {[len(each) for each in counts]} classes")
+    def _are_possible(cls, counts: list[list[int]], info: ValidationInfo) -> list[list[int]]:
+        intersection, prediction, label = counts
+        if any(hit > min(pixels) for hit, *pixels in zip(intersection, prediction, label, strict=True)):
+            raise ValueError("an intersection is larger than its prediction or label")
+        if max(sum(prediction), sum(label)) > math.prod(info.data.get("size", ())):
+            raise ValueError("more pixels than the image has")
         return counts
 
 
@@ -222,6 +226,8 @@ class SegmenterModule(LightningModule):
             self.result = scores_of(scores.counts.cpu())  # compute() would make scalars of a single class's scores
         self.log_dict({name: self.result[name].float() for name in SUMMARY}, sync_dist=True)
         self.images = sorted(gather(self.images), key=lambda image: image.index)
+        for text in self._first_images.finish():
+            self.notices.add(text)
         self.notices.gather()
 
     def predict_step(self, batch: list[Sample], batch_index: int) -> list[tuple[str, Tensor]]:

@@ -109,11 +109,18 @@ class FirstImages:
         self._labelled += len(target)
         for shift, hits in self._hits.items():
             hits += target[difference == shift].bincount(minlength=256).cpu()
-        if self._images < CHECKED_IMAGES:
-            return
+        if self._images == CHECKED_IMAGES:
+            yield from self._shifted()
+
+    def finish(self) -> Iterator[str]:
+        """Check the labels of a run that had fewer images; yields what is wrong."""
+        if 0 < self._images < CHECKED_IMAGES:
+            yield from self._shifted()
+
+    def _shifted(self) -> Iterator[str]:
         for shift, advice in ((1, "leave reduce_zero_label out, if it is set"), (-1, "set reduce_zero_label")):
-            shares = self._hits[shift] / self._labelled
-            usual = float(self._hits[0].sum() / self._labelled)
+            shares = self._hits[shift] / max(self._labelled, 1)
+            usual = float(self._hits[0].sum() / max(self._labelled, 1))
             if float(shares.sum()) > max(_MIN_SHIFTED, usual) and int(shares.gt(_MIN_CLASS).sum()) > 2:
                 yield (
                     f"{100 * shares.sum():.0f} % of the labelled pixels of the first images are predicted as the "

@@ -24,30 +24,29 @@ FOLDERS = (LABELS_FOLDER, OVERLAYS_FOLDER, COMPARISONS_FOLDER)
 RUN_FILE = "predict.json"
 
 
-def names_written(output: Path) -> list[str] | None:
-    """Return the names of the images whose pictures earlier runs wrote; ``None`` if that is not known."""
+def names_written(output: Path) -> list[str]:
+    """Return the names of the images whose pictures earlier runs wrote, as far as `RUN_FILE` lists them."""
     try:
-        names: list[str] | None = json.loads((output / RUN_FILE).read_bytes()).get("images")
-    except FileNotFoundError:
+        names = json.loads((output / RUN_FILE).read_bytes())["images"]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
-    except (OSError, ValueError, AttributeError):
-        return None
-    return names
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def check_folders(output: Path, source: ImageSource) -> None:
-    """Check that pictures neither replace files of others nor are taken for images to predict.
+    """Check that pictures neither replace files of others nor are taken for images or labels.
 
     Raises:
-        OutputError: A folder for pictures holds PNG files of others, or images of ``source``.
+        OutputError: A folder for pictures holds files that ``predict`` did not write, or images of ``source``.
     """
-    names = names_written(output)
-    own = None if names is None else {output / folder / f"{name}.png" for folder in FOLDERS for name in names}
+    own = {output / folder / f"{name}.png" for folder in FOLDERS for name in names_written(output)}
     for folder in (output / name for name in FOLDERS):
-        foreign = sorted(path for path in folder.rglob("[!.]*.png") if own is not None and path not in own)
+        # Files of any kind: a label map beside a label of the same name would be taken for it.
+        found = (path for path in folder.rglob("[!.]*") if path.is_symlink() or path.is_file())
+        foreign = sorted(path for path in found if path not in own)
         if foreign:
             raise OutputError(
-                f"{folder} holds {len(foreign)} PNG files that predict did not write ({foreign[0].name}): use another "
+                f"{folder} holds {len(foreign)} files that predict did not write ({foreign[0].name}): use another "
                 "--output"
             )
         resolved = folder.resolve()

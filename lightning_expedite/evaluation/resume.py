@@ -99,7 +99,7 @@ class RunState:
                 shutil.rmtree(self.folder)
             return
         if self.folder.exists():
-            records, damaged = read_records(self.folder)
+            records, damaged = read_records(self.folder, counts=self.run["command"] == "test")
             changed = self._what_changed(records)
             if resume and changed is None:
                 if damaged:
@@ -262,8 +262,13 @@ def _read_header(folder: Path) -> Any:
     return None
 
 
-def read_records(folder: Path) -> tuple[list[Record], int]:
-    """Return the finished images in a folder, each once, and the number of damaged lines."""
+def read_records(folder: Path, counts: bool = False) -> tuple[list[Record], int]:
+    """Return the finished images in a folder, each once, and the number of damaged lines.
+
+    Args:
+        folder: Where finished images are kept.
+        counts: Whether a record without pixel counts is damaged.
+    """
     records: dict[int, Record] = {}
     damaged = 0
     for path in sorted(folder.glob("*.jsonl")):
@@ -272,7 +277,7 @@ def read_records(folder: Path) -> tuple[list[Record], int]:
             try:
                 record = json.loads(line)
                 _FinishedImage.model_validate(record)
-                if "counts" in record:
+                if counts or "counts" in record:
                     _IMAGE_RESULT.validate_python(record)
             except (ValueError, RecursionError):
                 damaged += 1
