@@ -16,6 +16,7 @@ _FILE_SYSTEM = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
 }
+_KINDS = {int: (numbers.Integral, "an integer"), float: (numbers.Real, "a number"), bool: (bool, "True or False")}
 _HALF_MESSAGE = 1000  # characters kept of the beginning and the end of an error
 
 
@@ -24,7 +25,7 @@ class ExpediteError(Exception):
 
 
 class ArgumentError(ExpediteError, TypeError):
-    """A function has no argument of that name, or a value is not a number where one is needed."""
+    """A function has no argument of that name, one is missing, or a value is not of its kind."""
 
 
 class CheckpointError(ExpediteError):
@@ -67,21 +68,36 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {by_lower[found[0]]}?)" if found else ""
 
 
+def is_integer(value: object) -> bool:
+    """Return True for an integer of Python or NumPy, False for ``True``."""
+    return _is_of(int, value)
+
+
+def _is_of(kind: type, value: object) -> bool:
+    return isinstance(value, _KINDS[kind][0]) and isinstance(value, bool) == (kind is bool)
+
+
 def checks_arguments(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Decorate a function so that unknown names and values that are no numbers raise `ArgumentError`."""
-    kinds = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
+    """Decorate a function so that unknown or missing arguments, and values of another kind, raise `ArgumentError`.
+
+    Integers, numbers and booleans are checked; the function checks its other arguments.
+    """
+    signature = inspect.signature(function)
+    kinds = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     label = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
     def call(*args: P.args, **named: P.kwargs) -> Result:
-        for name, value in {**dict(zip(kinds, args, strict=False)), **named}.items():
-            if name not in kinds:
-                known = ", ".join(known for known in kinds if known != "self")
-                raise ArgumentError(f"{label} has no argument {name!r}{nearest(name, kinds)}; it has {known}")
-            if kinds[name] is int and not isinstance(value, numbers.Integral):
-                raise ArgumentError(f"{label}: {name}={value!r} must be an integer")
-            if kinds[name] is float and not isinstance(value, numbers.Real):
-                raise ArgumentError(f"{label}: {name}={value!r} must be a number")
+        for name in named.keys() - kinds.keys():
+            known = ", ".join(known for known in kinds if known != "self")
+            raise ArgumentError(f"{label} has no argument {name!r}{nearest(name, kinds)}; it has {known}")
+        try:
+            given = signature.bind(*args, **named).arguments
+        except TypeError as error:
+            raise ArgumentError(f"{label}: {error}") from error
+        for name, value in given.items():
+            if kinds[name] in _KINDS and not _is_of(kinds[name], value):
+                raise ArgumentError(f"{label}: {name}={value!r} must be {_KINDS[kinds[name]][1]}")
         return function(*args, **named)
 
     return call

@@ -3,12 +3,14 @@
 import shutil
 
 import pytest
+import torch
 import yaml
 from data_files import class_map, picture, save
 from reference import DATA
 from small_run import SIZES
+from torch import nn
 
-from lightning_expedite import ACT, EViT, TokenClustering, ToMe, load, segment
+from lightning_expedite import ACT, EViT, TokenClustering, ToMe, export, load, segment, token_groups
 from lightning_expedite.errors import ExpediteError
 
 pytestmark = pytest.mark.promise("bad-configs")
@@ -181,11 +183,27 @@ def test_prepare_without_a_known_data_set(fails):
         (lambda: ToMe(ratoi=0.3), r"ToMe has no argument 'ratoi' \(did you mean ratio\?\)"),
         (lambda: ToMe("x"), "ToMe: ratio='x' must be a number"),
         (lambda: ACT(2.5), "ACT: query_hashes=2.5 must be an integer"),
+        (lambda: ToMe(True), "ToMe: ratio=True must be a number"),
+        (lambda: ToMe(), "ToMe: missing a required argument: 'ratio'"),
         (lambda: EViT(4, 0.5), "locations=4 must be a list of layers"),
-        (lambda: load("demo", EViT([1.5], 0.5)), "location 1.5 is not a layer of this model: its layers are 1 to 12"),
+        (lambda: EViT([4.5], 0.5), r"locations=\[4.5\] must be a list of layers"),
+        (lambda: EViT([4], 0.5, fuse_token="no"), "EViT: fuse_token='no' must be True or False"),
+        (lambda: TokenClustering(4.5, (8, 8)), "TokenClustering: location=4.5 must be an integer"),
+        (lambda: TokenClustering(4, (8, 8), iterations=2.5), "TokenClustering: iterations=2.5 must be an integer"),
         (lambda: TokenClustering(1, 3.5), "clusters=3.5 must be one or two integers"),
+        (lambda: TokenClustering(1, True), "clusters=True must be one or two integers"),
+        (lambda: load(3), "checkpoint is 3: it must be a path or a known name"),
+        (lambda: load(None), "checkpoint is None: it must be a path or a known name"),
+        (lambda: load(""), "checkpoint is '': it must be a path or a known name"),
+        (lambda: load("dmeo"), r"checkpoint 'dmeo' is neither a path nor a known name \(did you mean demo\?\)"),
         (lambda: segment("demo", "scene.png"), "model is 'demo'; load it first"),
-        (lambda: segment(load("demo"), "scene.png", stride="x"), "stride is 'x': it must be 1 or more"),
+        (lambda: segment("scene.png", load("demo")), "model is 'scene.png'; load it first"),
+        (lambda: segment(nn.Linear(2, 2), "scene.png"), r"model is Linear\(in_.*; load it first"),
+        (lambda: token_groups("demo", "scene.png"), "model is 'demo'; load it first"),
+        (lambda: export("demo", "out", None), "model is 'demo'; load it first"),
+        (lambda: export("demo", "out"), "export: missing a required argument: 'crops'"),
+        (lambda: export(load("demo"), "out", "scene.png"), "crops are 'scene.png': they must be a tensor"),
+        (lambda: export(load("demo"), "out", torch.zeros(1, 3, 8, 8), batch="x"), "batch is 'x': it must be dynamic"),
     ],
 )
 def test_a_mistake_in_an_argument_names_it_and_what_is_expected(call, message, tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ def test_labels_are_those_of_predict(run, tmp_path, demo, scene, config, reducer
         ),
         (
             ("--data.scales", "[0.75, 1.0]", "--data.mirror", "true", "--model.window_batch_size", "3"),
-            {"scales": (0.75, 1.0), "mirror": True, "window_batch_size": 3},
+            {"scales": np.array([0.75, 1.0]), "mirror": True, "window_batch_size": np.int64(3)},
         ),
     ],
 )
@@ -161,7 +161,16 @@ def len_of_windows(image):
         ({"stride": 200}, "stride 200 is above window 128"),
         ({"short_side": -1}, "short_side is -1"),
         ({"long_side": 100}, "long_side is 100, but short_side is not known"),
+        ({"window": "128"}, "window is '128': it must be a valid integer"),
+        ({"window": 128.5}, "window is 128.5: it must be a valid integer"),
+        ({"mirror": "no"}, "mirror is 'no': it must be a valid boolean"),
+        ({"window_batch_size": None}, "window_batch_size is None: it must be a valid integer"),
         ({"scales": ()}, r"scales is \[\]"),
+        ({"scales": 1}, "scales is 1: it must be a list"),
+        ({"scales": "1"}, "scales is '1': it must be a list"),
+        ({"scales": ["a"]}, r"scales is \['a'\]: it must be a valid number"),
+        ({"classes": "sky"}, "classes is 'sky': it must be a list"),
+        ({"palette": 3}, "palette is 3: it must be a list"),
         ({"normalization": "imagenet"}, "normalization is 'imagenet'"),
         ({"classes": ["a"]}, "classes has 1 entries; the model has 11 classes"),
         ({"palette": ((0, 0, 0),)}, "palette has 1 entries; the model has 11 classes"),
@@ -195,11 +204,17 @@ def test_probabilities_are_the_softmax_of_the_models_logits(demo, scene):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("lawn", "no class named 'lawn'; known names: sky"), (11, "class 11 does")]
+    ("classes", "message"),
+    [
+        (["lawn"], "no class named 'lawn'; known names: sky"),
+        ([11], "class 11 does"),
+        ([1.5], "class 1.5 does"),
+        ("sky", "classes is 'sky': it must be a list"),
+    ],
 )
-def test_probabilities_of_no_class_are_refused(demo, scene, name, message):
+def test_probabilities_of_no_class_are_refused(demo, scene, classes, message):
     with pytest.raises(ConfigError, match=message):
-        segment(demo, scene).probabilities([name])
+        segment(demo, scene).probabilities(classes)
 
 
 def test_results_draw_themselves(demo, scene):
@@ -243,7 +258,7 @@ def test_files_and_pillow_images_are_read_alike(tmp_path, stored, orientation):
     [
         (np.zeros((4, 4), np.uint8), r"an array of shape \(4, 4\) and type uint8; pass a path"),
         (np.zeros((4, 4, 3), np.float32), r"an array of shape \(4, 4, 3\) and type float32"),
-        (np.zeros((0, 4, 3), np.uint8), r"no pixels: its shape is \(0, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"an array of shape \(0, 4, 3\) and type uint8"),
         (torch.zeros(3, 4, 4), "of type Tensor; pass a path"),
         (Image.new("F", (4, 4)), "floating-point samples"),
         ("no/such/photo.jpg", "no/such/photo.jpg: cannot be read"),

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic needs it on Python 3.11
 
 from ..data.palettes import Palette, class_table
 from ..data.reading import rgb_pixels
 from ..data.transforms import target_size, view_image
-from ..errors import ConfigError
-from ..models.segmenter.model import Segmenter
+from ..errors import ConfigError, is_integer
+from ..models import Segmenter, require_model
 from ..protocol import Normalization, check_views, choose_resize, choose_windows, require_positive
+from ..text import plain
 from .finite import require_finite
 from .inference import SlidingWindow, WindowLogits, all_finite, label_map, probability_maps
 
@@ -54,6 +57,9 @@ class Settings(TypedDict, total=False):
     mirror: bool
 
 
+_SETTINGS = TypeAdapter(Settings)
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How an image is prepared for a model: its views, and the windows over each."""
@@ -75,6 +81,7 @@ class Preparation:
             matches = difflib.get_close_matches(name, Settings.__annotations__, 1)
             hint = f"did you mean {matches[0]!r}?" if matches else f"there are {', '.join(Settings.__annotations__)}"
             raise ConfigError(f"{name!r} is not a setting; {hint}")
+        _check_kinds(settings)
         protocol, normalization = model.protocol, settings.get("normalization")
         window, stride, batch = settings.get("window"), settings.get("stride"), settings.get("window_batch_size", 4)
         short, long = settings.get("short_side"), settings.get("long_side")
@@ -139,8 +146,10 @@ class SegmentedImage:
             of the largest.
 
         Raises:
-            ConfigError: There is no such class.
+            ConfigError: There is no such class, or ``classes`` is not a list.
         """
+        if classes is not None:
+            _require_list("classes", classes)
         indices = range(len(self.palette)) if classes is None else [self._index(name) for name in classes]
         size = (self.labels.shape[0], self.labels.shape[1])
         with torch.inference_mode():
@@ -180,7 +189,7 @@ class SegmentedImage:
                 known = ", ".join(self.classes or ()) or "none; use indices"
                 raise ConfigError(f"there is no class named {name!r}; known names: {known}")
             return self.classes.index(name)
-        if not 0 <= name < len(self.palette):
+        if not is_integer(name) or not 0 <= name < len(self.palette):
             raise ConfigError(f"class {name} does not exist: indices are 0 to {len(self.palette) - 1}")
         return name
 
@@ -211,8 +220,10 @@ def segment(
         ConfigError: A setting is out of its range, or there are not as many names or colours as classes.
         NumericalError: The model's logits are NaN or infinite.
     """
-    if not isinstance(model, Segmenter):
-        raise ConfigError(f"model is {model!r:.60}; load it first: lightning_expedite.load(...)")
+    require_model(model)
+    for word, entries in (("classes", classes), ("palette", palette)):
+        if entries is not None:
+            _require_list(word, entries)
     table = class_table(model.data_set, model.num_classes)
     names = tuple(classes) if classes is not None else model.classes or table.names
     colours = palette or table.palette
@@ -235,3 +246,25 @@ def segment(
         sum(int(part.unreduced) for part, _ in logits),
         logits,
     )
+
+
+def _check_kinds(settings: Settings) -> None:
+    """Raise `ConfigError`, naming it, for a setting whose value is of another type; NumPy's numbers are allowed."""
+    plain_values = {
+        name: value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+        for name, value in settings.items()
+    }
+    try:
+        _SETTINGS.validate_python(plain_values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, expected = first["loc"][0], first["msg"].replace("Input should be", "it must be")
+        if first["type"] in ("is_instance_of", "sequence_str"):
+            expected = "it must be a list"
+        raise ConfigError(f"{name} is {plain(repr(plain_values[str(name)]), 60)}: {expected}") from error
+
+
+def _require_list(word: str, given: object) -> None:
+    """Raise `ConfigError` for a text or anything else that has no entries."""
+    if isinstance(given, str) or not isinstance(given, Collection):
+        raise ConfigError(f"{word} is {plain(repr(given), 60)}: it must be a list")

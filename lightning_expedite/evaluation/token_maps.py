@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.reading import rgb_pixels
 from ..errors import ConfigError, ReducerError
-from ..models.segmenter.model import Segmenter
+from ..models import Segmenter, require_model
 from ..reducers.grouping import DROPPED, Grouping, GroupRecorder
 from ..visualization.tokens import Style, TokenMap, TokenMaps, draw_token_maps
 from .inference import SlidingWindow
@@ -50,6 +50,7 @@ def token_groups(
         ReducerError: The reducer does not report its groups.
         DataError: The image cannot be read.
     """
+    require_model(model)
     pixels, preparation = rgb_pixels(image), Preparation.of(model, settings)
     view, _ = preparation.views(pixels, next(model.parameters()))[0]
     maps = token_maps(model, view, preparation.windows, layers, head)

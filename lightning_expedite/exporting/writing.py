@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..data.transforms import STATISTICS
-from ..errors import ExportError
+from ..errors import ExportError, checks_arguments, is_integer
 from ..files import write_atomically
-from ..models import Segmenter, store_reducer
+from ..models import Segmenter, require_model, store_reducer
 from ..protocol import Normalization
+from ..text import plain
 from ..version import __version__
 from .checking import check_file
 from .formats import FORMATS, INPUT, OUTPUT, Batch, FormatName, WindowPass, capture
@@ -24,6 +25,7 @@ EXPORT_FILE = "export.json"
 BATCH_SIZES = [1, 2, 3, 8]  # at which a file with a dynamic batch size is checked
 
 
+@checks_arguments
 def export(
     model: Segmenter,
     output: str | Path,
@@ -53,15 +55,18 @@ def export(
         The content of ``export.json``: input, output, model, reducer, and the results of the check.
 
     Raises:
+        ConfigError: ``model`` is not a model of this package.
         ExportError: The reducer's shapes depend on content, a package is missing, an operator has no counterpart in the
             format, or the file does not compute what the model does; nothing is kept then.
     """
+    require_model(model)
     if format not in FORMATS:
         raise ExportError(f"format is {format!r}: it must be one of {', '.join(FORMATS)}")
-    if batch != "dynamic" and batch < 1:
-        raise ExportError(f"batch is {batch}: it must be dynamic or 1 or more")
-    if crops.ndim != 4 or crops.shape[1] != 3 or 0 in crops.shape:
-        raise ExportError(f"crops have shape {tuple(crops.shape)}: they must be (n, 3, H, W), n at least 1")
+    if batch != "dynamic" and not (is_integer(batch) and batch >= 1):
+        raise ExportError(f"batch is {batch!r}: it must be dynamic or 1 or more")
+    if not isinstance(crops, Tensor) or crops.ndim != 4 or crops.shape[1] != 3 or 0 in crops.shape:
+        found = f"have shape {tuple(crops.shape)}" if isinstance(crops, Tensor) else f"are {plain(repr(crops), 60)}"
+        raise ExportError(f"crops {found}: they must be a tensor (n, 3, H, W), n at least 1")
     chosen = FORMATS[format]
     chosen.require_packages()
     crops = crops.detach().to("cpu", torch.float32)

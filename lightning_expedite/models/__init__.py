@@ -1,6 +1,6 @@
 """Dense-prediction models on a ViT encoder, and loading them from every checkpoint layout."""
 
-from .base import warn_pack_weights, with_reducer
+from .base import require_model, warn_pack_weights, with_reducer
 from .checkpoints.reading import Checkpoint, open_checkpoint, read_protocol
 from .checkpoints.settings import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE, store_reducer
 from .load import convert_checkpoint, load, load_segmenter, save_segmenter
@@ -28,6 +28,7 @@ __all__ = [
     "load_segmenter",
     "open_checkpoint",
     "read_protocol",
+    "require_model",
     "resolve_checkpoint",
     "save_segmenter",
     "store_reducer",

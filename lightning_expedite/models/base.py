@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from ..errors import CheckpointError, ExpediteError, OutputError, ReducerError
+from ..errors import CheckpointError, ConfigError, ExpediteError, OutputError, ReducerError
 from ..files import write_atomically
 from ..protocol import Protocol
 from ..reducers.base import EncoderShape, Reducer
@@ -284,6 +284,12 @@ def with_reducer(model: Model, reducer: Reducer | None) -> Model:
     other = copy.copy(model)
     other.reducer = reducer
     return other
+
+
+def require_model(given: object) -> None:
+    """Raise `ConfigError` for anything but a model of this package."""
+    if not isinstance(given, DenseModel):
+        raise ConfigError(f"model is {plain(repr(given), 60)}; load it first: lightning_expedite.load(...)")
 
 
 def _require_reducer(given: object) -> None:

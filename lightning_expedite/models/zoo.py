@@ -10,7 +10,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, nearest
 from ..files import expand_home, whole_file
 from ..protocol import Protocol, official_stride
 from .checkpoints.settings import CHECKPOINT_FILE, VARIANT_FILE
@@ -118,7 +118,9 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
     Raises:
         CheckpointError: There is no such path or name, or the weights are not here and cannot be downloaded.
     """
-    text = str(name)
+    text = str(name) if isinstance(name, (str, Path)) else ""
+    if not text:
+        raise CheckpointError(f"checkpoint is {name!r}: it must be a path or a known name, such as 'demo'")
     if name == DEMO:
         return DEMO_FOLDER
     if text.startswith(PREFIX):
@@ -129,8 +131,9 @@ def resolve_checkpoint(name: str | Path, folder: str | Path | None = None) -> Pa
     known = KNOWN_WEIGHTS.get(text)
     if known is None:
         raise CheckpointError(
-            f"checkpoint {text!r} is neither a path nor a known name; known names are demo, "
-            f"{', '.join(KNOWN_WEIGHTS)}; models of the Hugging Face hub are named {PREFIX}owner/name"
+            f"checkpoint {text!r} is neither a path nor a known name{nearest(text, (DEMO, *KNOWN_WEIGHTS))}; "
+            f"known names are {DEMO}, {', '.join(KNOWN_WEIGHTS)}; "
+            f"models of the Hugging Face hub are named {PREFIX}owner/name"
         )
     folder = folder or os.environ.get(WEIGHTS_VARIABLE) or "~/.cache/lightning_expedite/weights"
     place = expand_home(folder) / known.name

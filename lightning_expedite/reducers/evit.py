@@ -13,7 +13,7 @@ from ..errors import ReducerError, checks_arguments
 from ..regions import region
 from .base import EncoderShape, Reducer, Reduction, TokenLayout
 from .blocks import attention_residual, join_heads, mlp_residual, split_heads
-from .checks import check_location, check_positive
+from .checks import check_location, check_positive, layers_of
 from .distances import in_float32
 from .grouping import DROPPED
 from .picking import take
@@ -48,11 +48,7 @@ class EViT(Reducer):
         neighbours: int = 1,
         reconstruction_temperature: float = 0.005,
     ) -> None:
-        if isinstance(locations, (int, float, str)):
-            raise ReducerError(f"locations={locations!r} must be a list of layers, such as [4, 7, 10]")
-        self.locations = tuple(sorted(locations))
-        if not self.locations or len(set(self.locations)) < len(self.locations):
-            raise ReducerError(f"locations={list(locations)} must name at least one layer, each once")
+        self.locations = layers_of("locations", locations)
         if not 0 < keep_rate <= 1:
             raise ReducerError(f"keep_rate={keep_rate} must be above 0 and at most 1")
         self.keep_rate = keep_rate
