@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from lightning_expedite import load_segmenter, reducers
+from lightning_expedite import load, reducers
 from lightning_expedite.data import Demo
 from lightning_expedite.data.samples import Sample
 from lightning_expedite.evaluation import SlidingWindow
@@ -76,7 +76,7 @@ def read_scenes(count: int) -> list[Sample]:
 def label(config: str, settings: Settings, samples: Sequence[Sample]) -> list[Tensor]:
     """Predict label maps ``(H, W)`` with a demo config's model and reducer."""
     torch.set_num_threads(settings.threads)
-    model = load_segmenter("demo", reducer=reducer_of(config))
+    model = load("demo", reducer=reducer_of(config))
     dtype = torch.bfloat16 if settings.precision == "bf16-true" else torch.float32
     model.to(dtype)
     protocol = model.protocol

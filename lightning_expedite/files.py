@@ -155,6 +155,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def require_no_file(output: Path) -> None:
+    """Raise `OutputError` if the output folder is a file."""
+    if output.is_file():
+        raise OutputError(f"--output {output} is a file: name a folder")
+
+
 def claim_output(output: Path, result: Path, overwrite: bool) -> None:
     """Create the output folder, or refuse, before any work, one that has results already.
 
@@ -170,6 +176,7 @@ def claim_output(output: Path, result: Path, overwrite: bool) -> None:
     found = (path for path in result.iterdir() if not path.name.startswith(".")) if result.is_dir() else (result,)
     if any(path.exists() for path in found) and not overwrite:
         raise OutputError(f"{result} exists already; use --overwrite or another --output")
+    require_no_file(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

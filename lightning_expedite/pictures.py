@@ -10,6 +10,6 @@ __all__ = ["compare", "draw_token_maps", "figure_bytes", "overlay", "token_group
 warnings.warn(
     "lightning_expedite.pictures is now lightning_expedite.visualization, and its token_groups is "
     "lightning_expedite.token_groups",
-    DeprecationWarning,
+    FutureWarning,  # Python hides a DeprecationWarning outside __main__
     stacklevel=2,
 )

@@ -16,7 +16,7 @@ from small_run import make_config, make_data
 from stored_models import OFFICIAL
 from tiny import noise, tiny_model
 
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 from lightning_expedite.benchmarking import FlopsProfiler, LatencyProfiler, callbacks, count_multiply_adds, timing
 from lightning_expedite.benchmarking.callbacks import RunProfiler
 from lightning_expedite.data.dataset import SampleDataset
@@ -75,7 +75,7 @@ def test_multiply_adds_are_those_of_one_window_after_the_other(run, data):
     status, _, err = run("test", "--config", make_config(data, reducer=EVIT), "--output", "out", ALL[1], *RESIZED)
     assert status == 0, err
     flops = profile()["flops"]
-    model = load_segmenter(OFFICIAL, reducer=EViT([2], 0.6), convention="mmseg")
+    model = load(OFFICIAL, reducer=EViT([2], 0.6), convention="mmseg")
     expected = sum(
         number * count_multiply_adds(model, noise(1, 3, *map(int, size.split("x")))) for size, number in WINDOWS.items()
     )

@@ -125,7 +125,11 @@ def test_a_file_its_folder_and_a_bare_state_dict_are_all_read(tmp_path, model_fo
     state = load(model_folder).state_dict()
     torch.save(stored_state(), model_folder / "bare.pth")
     save_file(stored_state(), model_folder / "bare.safetensors")
-    for name in ("", "checkpoint.pth", "bare.pth", "bare.safetensors"):
+    shutil.copy(model_folder / "bare.safetensors", model_folder / "named.pth")
+    shutil.copy(model_folder / "bare.pth", model_folder / "named.safetensors")
+    torch.save(stored_state(), model_folder / "old.safetensors", _use_new_zipfile_serialization=False)
+    names = ("bare.pth", "bare.safetensors", "named.pth", "named.safetensors", "old.safetensors")
+    for name in ("", "checkpoint.pth", *names):
         loaded = load(str(model_folder / name))
         assert not loaded.training
         for key, value in loaded.state_dict().items():

@@ -51,7 +51,8 @@ def test_nothing_at_that_path(tmp_path):
     refused(tmp_path / "nowhere.pth", "neither a path nor a known name; known names are demo, ade20k")
     refused(tmp_path, "is a folder without model.safetensors or checkpoint.pth")
     (tmp_path / "model.safetensors.index.json").touch()
-    refused(tmp_path, "sharded")
+    for path in (tmp_path, tmp_path / "model.safetensors.index.json"):
+        refused(path, "sharded weights; save them as one model.safetensors")
     with pytest.raises(ExpediteError, match="convention 'seed' is unknown; it must be one of official, mmseg"):
         load(OFFICIAL, convention="seed")
 

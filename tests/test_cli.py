@@ -116,6 +116,7 @@ def test_help_of_test_begins_with_its_own_options_and_has_none_of_training(run):
 def test_an_unknown_command(run):
     names = ", ".join(SUBCOMMANDS)
     assert run("tset") == (2, "", f"error: 'tset' is not a command (did you mean test?); the commands are {names}\n")
+    assert "'--verison' is not a command (did you mean --version?)" in run("--verison")[2]
     assert run("qqq") == (2, "", f"error: 'qqq' is not a command; the commands are {names}\n")
 
 

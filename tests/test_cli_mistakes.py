@@ -70,6 +70,12 @@ def test_settings_that_cannot_work_end_with_one_line(fails, config, words, parts
             "model.reducer is tome: expected ACT, EViT, ToMe, TokenClustering or the import path of your own "
             "(did you mean ToMe?)",
         ),
+        (
+            "--model.reducer ours",
+            "model.reducer is ours: expected ACT, EViT, ToMe, TokenClustering or the import path of your own "
+            "(did you mean TokenClustering?)",
+        ),
+        ("--model.checkpoint dmo", "checkpoint 'dmo' is neither a path nor a known name (did you mean demo?)"),
         ("--model.reducer NoSuchReducer", "model.reducer is NoSuchReducer: expected ACT, EViT, ToMe, TokenClustering"),
         ("--model.reducer ToMe", "model.reducer: ToMe needs a value for ratio (--model.reducer.ratio)"),
         ("--model.reducer ToMe --model.reducer.ratio x", "model.reducer.ratio is x: expected a number"),
@@ -80,6 +86,7 @@ def test_settings_that_cannot_work_end_with_one_line(fails, config, words, parts
         ("--data NoSuchData", "data is NoSuchData: expected ADE20K, CamVid, Cityscapes, Demo, Folder, PascalContext"),
         ("--data.ignore 4", "data.ignore is 4: expected a list such as [4]"),
         ("--data.scales 1", "data.scales is 1: expected a list such as [1]"),
+        ("--data.scales a,b", "data.scales is a,b: expected a list"),
         ("--data.num_worker 4", "unknown key data.num_worker: Folder has no 'num_worker' (did you mean num_workers?)"),
         ("--data Demo --data.ignore 4", "unknown key data.ignore: Demo has no 'ignore'; its settings are "),
         ("--trainer.precision 17", "trainer.precision is 17: expected one of 64, 32, 16,"),
@@ -139,7 +146,7 @@ def test_a_config_that_builds_on_itself(fails, data):
 
 def test_an_output_that_cannot_be_a_folder(fails, config, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "file" in fails("test", "--config", config, "--output", tmp_path / "file")
+    assert "/file is a file: name a folder" in fails("test", "--config", config, "--output", tmp_path / "file")
     assert "file/out" in fails("predict", "--config", config, "--output", tmp_path / "file/out")
 
 

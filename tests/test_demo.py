@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 from lightning_expedite.data import Demo
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.evaluation.metrics import SegmentationScores
@@ -21,7 +21,7 @@ REDUCERS: dict[str, Reducer] = {
 
 
 def miou(reducer: Reducer | None, samples: list[Any]) -> float:
-    model = load_segmenter("demo", reducer=reducer)
+    model = load("demo", reducer=reducer)
     protocol = read_protocol("demo")
     assert protocol.window is not None
     assert protocol.stride is not None
@@ -42,7 +42,7 @@ def scenes(count: int | None) -> list[Any]:
 
 
 def test_the_model_is_the_size_it_may_be() -> None:
-    model = load_segmenter("demo")
+    model = load("demo")
     assert (model.architecture.depth, model.architecture.grid) == (DEPTH, (SIDE, SIDE))
     assert 2 * sum(parameter.numel() for parameter in model.parameters()) <= 8e6  # bytes in float16
 

@@ -12,11 +12,11 @@ for name in absent:
     sys.modules[name] = None  # importing it now raises ImportError
 
 import torch
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 from lightning_expedite.evaluation import SlidingWindow
 from lightning_expedite.reducers import ToMe
 
-model = load_segmenter("demo", reducer=ToMe(0.3))
+model = load("demo", reducer=ToMe(0.3))
 with torch.inference_mode():
     prediction = SlidingWindow(128, 64).predict(model, [(torch.rand(3, 128, 192), False)], (64, 96))
 print(tuple(prediction.labels.shape), prediction.windows)

@@ -12,7 +12,7 @@ from PIL import Image
 from reference import DATA
 from tiny import tiny_model
 
-from lightning_expedite import load_segmenter, segment, with_reducer
+from lightning_expedite import load, segment, with_reducer
 from lightning_expedite.data.reading import read_image, rgb_pixels
 from lightning_expedite.data.scenes import CLASSES, PALETTE, draw_scene
 from lightning_expedite.errors import ConfigError, DataError, ReducerError
@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import sys
 
-from lightning_expedite import load_segmenter, segment, with_reducer
+from lightning_expedite import load, segment, with_reducer
 from lightning_expedite.reducers import ToMe
 
-model = load_segmenter("demo")
+model = load("demo")
 reduced = with_reducer(model, ToMe(0.3))
 result = segment(reduced, {path!r})
 print(result, result._repr_png_()[1:4])
-from lightning_expedite import pictures
-pictures.token_groups(reduced, {path!r}, layers=[4])
+from lightning_expedite import token_groups
+token_groups(reduced, {path!r}, layers=[4])
 names = ("pytorch_lightning", "lightning", "torchmetrics", "jsonargparse", "matplotlib.pyplot")
 print([name for name in names if name in sys.modules])
 """
@@ -39,7 +39,7 @@ print([name for name in names if name in sys.modules])
 
 @pytest.fixture(scope="module")
 def demo():
-    return load_segmenter("demo")
+    return load("demo")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_sizes_windows_and_views_are_those_of_predict(run, tmp_path, words, sett
         *("--trainer.accelerator", "cpu", "--trainer.devices", "1", *words),
     )
     assert status == 0, err
-    model = load_segmenter(checkpoint)
+    model = load(checkpoint)
     assert model.protocol == Protocol(short_side=128, window=128, stride=96)  # as the official evaluation
     found = segment(model, path, **settings)
     assert np.array_equal(found.labels, np.asarray(Image.open(tmp_path / "out/labels/a.png")))

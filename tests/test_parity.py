@@ -7,7 +7,7 @@ import torch
 from conftest import SHARED, needs_shared
 from reference import DATA, parity_cases, parity_parameters, tensor_names
 
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 
 MOST_RELATIVE_ERROR = 1e-5
 LEAST_BFLOAT16_AGREEMENT = {"none": 0.97, "act": 0.97, "cluster": 0.95, "tome": 0.95, "evit": 0.94}
@@ -15,7 +15,7 @@ LEAST_BFLOAT16_AGREEMENT = {"none": 0.97, "act": 0.97, "cluster": 0.95, "tome": 
 
 @lru_cache(maxsize=2)
 def model_of(place, convention):
-    return load_segmenter(place, convention=convention)
+    return load(place, convention=convention)
 
 
 def loaded(case):
@@ -61,7 +61,7 @@ def bfloat16_agreement(cases):
     shares = []
     for case in cases:
         images, expected = case.tensors()
-        model = load_segmenter(case.place, reducer=case.make_reducer(), convention=case.convention).to(torch.bfloat16)
+        model = load(case.place, reducer=case.make_reducer(), convention=case.convention).to(torch.bfloat16)
         logits = model(images.to(torch.bfloat16))
         assert logits.dtype == torch.bfloat16
         shares.append((logits.argmax(1) == expected.argmax(1)).float().mean().item())

@@ -265,8 +265,10 @@ def test_mistakes_with_visualize_are_named(fails, data, reducer, words, message)
     assert message in fails("visualize", "--config", make_config(data, reducer=reducer), *words)
 
 
-def test_the_former_name_of_the_package_still_works():
-    with pytest.warns(DeprecationWarning, match="pictures is now lightning_expedite.visualization"):
+def test_former_names_still_work():
+    with pytest.warns(FutureWarning, match="load_segmenter is deprecated: write load"):
+        assert isinstance(lightning_expedite.load_segmenter("demo"), lightning_expedite.Segmenter)
+    with pytest.warns(FutureWarning, match="pictures is now lightning_expedite.visualization"):
         pictures = importlib.reload(importlib.import_module("lightning_expedite.pictures"))
     assert pictures.compare is visualization.compare
     assert lightning_expedite.pictures.token_groups is lightning_expedite.token_groups

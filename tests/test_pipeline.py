@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from conftest import SHARED, needs_shared
 from PIL import Image
 
-from lightning_expedite import load_segmenter
+from lightning_expedite import load
 from lightning_expedite.cli import main
 from lightning_expedite.data import ADE20K
 from lightning_expedite.evaluation import SlidingWindow
@@ -46,7 +46,7 @@ def logits(case: dict[str, Any], index: int) -> torch.Tensor:
     data.setup("predict")
     sample = data.predict_dataloader().dataset[index]
     reducer = None if case["reducer"] == "none" else CLASS[case["reducer"]](**case["settings"])
-    model = load_segmenter(FOLDER, reducer=reducer, convention="mmseg")
+    model = load(FOLDER, reducer=reducer, convention="mmseg")
     with torch.inference_mode():
         windows = SlidingWindow(160, 112).window_logits(model, sample["views"][0]["image"])
         averaged = windows.rows(0, windows.plan.image[0])

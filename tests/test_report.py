@@ -103,6 +103,20 @@ def test_without_the_baseline_there_are_no_differences_and_the_command_is_named(
     assert "What is missing" in (folder / "report.md").read_text()
 
 
+def test_folders_whose_names_have_commands_for_a_terminal_are_shown_with_signs_instead(report, tmp_path):
+    name = "tome\x1b[31m"
+    (tmp_path / "configs").mkdir()
+    write(tmp_path / f"runs/{name}/results.json", scores(TOME, 1.0))
+    (tmp_path / f"runs/{name}/config.yaml").write_text("")
+    folder, out = report(output=name)
+    shown = "tome\N{REPLACEMENT CHARACTER}[31m"
+    assert f"runs/{shown}/config.yaml" in out
+    assert f"the report is {tmp_path / shown}/report.html" in out
+    assert f"runs/{shown}/config.yaml" in (folder / "report.html").read_text()
+    for text in (out, *(path.read_text() for path in folder.iterdir())):
+        assert "\x1b" not in text
+
+
 def test_an_existing_report_is_replaced_only_when_asked(run, fails, tmp_path):
     sweep(tmp_path / "runs", 2)
     words = ("report", tmp_path / "runs", "--output", tmp_path / "out")

@@ -140,6 +140,11 @@ def test_mistakes_in_a_grid_are_named(read, tmp_path, content, parts):
         assert part in message
 
 
+def test_a_grid_that_is_missing_is_named_with_the_nearest_beside_it():
+    with pytest.raises(ConfigError, match=r"dmeo\.yaml cannot be read: .*\(did you mean demo\.yaml\?\)"):
+        read_grid(CONFIGS / "grids/dmeo.yaml")
+
+
 def test_points_with_the_same_settings_are_refused():
     points = [Point(Path(), name, {"class_path": "ToMe", "init_args": {}}, {}) for name in ("tome", "again")]
     with pytest.raises(ConfigError, match=r"--grid a\.yaml: again has the same settings as tome"):

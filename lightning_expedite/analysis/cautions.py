@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..text import digits, plain
+from ..text import digits, plain, visible
 from .results import command, config_of
 from .schema import Timing
 
@@ -140,7 +140,7 @@ def _command(task: str, table: pd.DataFrame, *words: str) -> str:
     for result in [*table["evaluation"].dropna(), *table["timing"].dropna()]:
         name = result.config if isinstance(result, Timing) else result.path.parent.name
         places += [config_of(result.path), Path("configs") / Path(f"{name}.yaml").name]
-    return command(task, next((path for path in places if path.is_file()), Path("CONFIG.yaml")), *words)
+    return visible(command(task, next((path for path in places if path.is_file()), Path("CONFIG.yaml")), *words))
 
 
 def provenances(table: pd.DataFrame) -> list[Provenance]:

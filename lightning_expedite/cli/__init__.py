@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in SUBCOMMANDS:
-        hint = nearest(words[0], SUBCOMMANDS)
+        hint = nearest(words[0], (*SUBCOMMANDS, "--help", "--version"))
         return fail(f"{words[0]!r} is not a command{hint}; the commands are {', '.join(SUBCOMMANDS)}")
     try:
         # Only here: torch and Lightning take seconds to import, and --help needs neither.

@@ -20,6 +20,7 @@ _KINDS = {
     "dict": "a mapping",
     **dict.fromkeys(("list", "tuple", "set", "Sequence", "Iterable"), "a list"),
 }
+_CONFIG_NAMES = {"ours": "TokenClustering"}  # names in configs that are not like the class's
 _ATTEMPT = r"Expected an? (?:<class '([^']+)'>|typing.Literal\[(.*)\])"
 
 
@@ -86,13 +87,14 @@ def _expected(message: str, value: str) -> str:
         names = (
             f"{', '.join(listed)} or the import path of your own" if listed else "the name or import path of a class"
         )
-        return f"{names}{nearest(named[1] if named else value, classes)}"
+        word = named[1] if named else value
+        return f"{names}{nearest(_CONFIG_NAMES.get(word, word), classes)}"
     kinds: dict[str, None] = {}
     choices: list[str] = []
     for path, literal in re.findall(_ATTEMPT, message):
         choices += re.findall(r"[\w.-]+", literal)
         kind = _KINDS.get(path.rpartition(".")[2], "")
-        if kind == "a list" and re.fullmatch(r"[\w.,-]+", value):
+        if kind == "a list" and re.fullmatch(r"[\d.,-]+", value):
             kind = f"a list such as [{value}]"
         kinds[kind] = None
     if choices:

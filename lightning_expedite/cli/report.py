@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files import claim_output, write_atomically
+from ..text import visible
 from .parser import Parser
 
 PAGE_FILE = "report.html"
@@ -29,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"note: {caution}")
     for missing in report.missing:
         print(f"missing: {missing.what}\n  {missing.command}")
-    print(f"the report is {options.output / PAGE_FILE}; tables are beside it")
+    print(f"the report is {visible(options.output / PAGE_FILE)}; tables are beside it")
     return 0
 
 

@@ -28,7 +28,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ..data.samples import ListedImage
 from ..errors import CheckpointError, OutputError
-from ..files import claim_output, sha256_of, write_atomically
+from ..files import claim_output, require_no_file, sha256_of, write_atomically
 from ..models import CHECKPOINT_FILE, MODEL_CONFIG_FILE, VARIANT_FILE, WEIGHTS_FILE
 from ..version import __version__
 from .module import Count, ImageResult, SegmenterModule
@@ -213,6 +213,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         OutputError: Another process works there, or the folder cannot be written to.
     """
     path = folder / LOCK_FILE
+    require_no_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0).acquire()

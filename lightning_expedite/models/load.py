@@ -1,5 +1,6 @@
 """From a name or a path to a model, and from a model to `variant.yml`'s layout."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,8 @@ def load(
 
 
 def load_segmenter(checkpoint: str | Path, reducer: Reducer | None = None, **options: Any) -> Segmenter:
-    """Load a model; the earlier name of `load`."""
+    """Load a model; the deprecated name of `load`."""
+    warnings.warn("load_segmenter is deprecated: write load", FutureWarning, stacklevel=2)
     return load(checkpoint, reducer, **options)
 
 

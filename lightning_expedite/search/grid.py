@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..files import read_yaml
 
 BASELINE = "none"
@@ -56,7 +56,8 @@ def read_grid(path: Path) -> tuple[list[dict[str, Any]], list[GridPoint]]:
     try:
         entries = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"--grid {path} cannot be read: {' '.join(str(error).split())}") from error
+        hint = nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))
+        raise ConfigError(f"--grid {path} cannot be read: {' '.join(str(error).split())}{hint}") from error
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"--grid {path} must be a list of entries, each with class_path and settings")
     points = [GridPoint(BASELINE, None, "the baseline")]

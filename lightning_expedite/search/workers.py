@@ -26,7 +26,7 @@ from rich.markup import escape
 
 from ..errors import OutputError
 from ..evaluation.resume import difference
-from ..files import write_atomically
+from ..files import require_no_file, write_atomically
 from ..text import literal
 from .points import Failure, Point, sweep_table
 from .processes import Command, run_in_process
@@ -56,6 +56,7 @@ def open_study(output: Path, name: str, directions: Sequence[Direction]) -> tupl
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = output / STUDY_FILE
+    require_no_file(output)
     try:
         (output / LOCKS_FOLDER).mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(path)))

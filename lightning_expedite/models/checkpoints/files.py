@@ -22,11 +22,14 @@ from .settings import CHECKPOINT_FILE, WEIGHTS_FILE, is_file
 CHECKSUM = "crc32"  # key in the metadata of model.safetensors
 
 _MAX_EXPANSION, _SLACK_BYTES = 8, 1 << 20  # weights hardly compress: what claims to expand further is something else
+_PICKLED = (b"PK\3\4", b"\x80\2")  # how torch.save's files begin, today's and those before PyTorch 1.6
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.|model\.)+")  # of DataParallel, torch.compile and Lightning
 
 
 def find_weights(path: Path) -> Path:
     """Return the weights file that a path names: the file itself, or the one in the folder."""
+    if path.name.endswith(".index.json"):
+        raise CheckpointError(f"{path} is the index of sharded weights; save them as one {WEIGHTS_FILE}")
     if path.is_file():
         return path
     if not path.is_dir():
@@ -58,7 +61,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); expected a checkpoint file") from error
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the weights; fetch them with `git lfs pull`")
-    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" or head[8:9] == b"{" else _read_pickle(path)
+    is_safetensors = head[8:9] == b"{" or (path.suffix == ".safetensors" and not head.startswith(_PICKLED))
+    content: Any = _read_safetensors(path) if is_safetensors else _read_pickle(path)
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             if "model_ema" in content:
@@ -142,7 +146,8 @@ def _read_pickle(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # by its name PyTorch would take it for safetensors
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # damaged files make zipfile and PyTorch fail in many ways
