@@ -17,7 +17,7 @@ from tiny import tiny_model
 
 from lightning_expedite.benchmarking.tables import benchmark_table
 from lightning_expedite.evaluation.run_logger import markdown_table
-from lightning_expedite.evaluation.tables import class_table, literal, summary_table
+from lightning_expedite.evaluation.tables import literal, per_class_table, summary_table
 from lightning_expedite.search.points import Point, sweep_table
 from lightning_expedite.search.workers import say
 from lightning_expedite.text import visible
@@ -50,7 +50,7 @@ def test_any_text_is_printed_as_it_is(text):
 
 def test_hostile_names_of_classes_and_files():
     content = scores(classes=ALL, label=[1] * len(ALL))
-    assert holds(shown(class_table(content), terminal=True), ALL)
+    assert holds(shown(per_class_table(content), terminal=True), ALL)
     for path in map(Path, (text.replace("\x00", "") for text in ALL)):
         assert holds(shown(summary_table(content, path)), [str(path)])
 

@@ -65,9 +65,9 @@ def test_differences_are_classified():
     reduced = np.array([[0, 1, 0, 1, 2, 1, 0]], np.uint8)
     label = np.array([[0, 0, 0, 0, 0, 255, 255]], np.uint8)
     expected = [0, labels.LOST, labels.GAINED, labels.BOTH_WRONG, labels.BOTH_WRONG_DIFFERENTLY, labels.CHANGED, 0]
-    assert labels.difference(baseline, reduced, label)[0].tolist() == expected
+    assert labels.difference_map(baseline, reduced, label)[0].tolist() == expected
     changed = labels.CHANGED
-    assert labels.difference(baseline, reduced)[0].tolist() == [0, changed, changed, 0, changed, changed, 0]
+    assert labels.difference_map(baseline, reduced)[0].tolist() == [0, changed, changed, 0, changed, changed, 0]
 
 
 def test_a_comparison_shows_both_predictions_in_the_palette_with_its_score():
@@ -88,7 +88,7 @@ def test_a_comparison_shows_both_predictions_in_the_palette_with_its_score():
     assert {CLASSES[number]: PALETTE[number] for number in range(3)}.items() <= legend.items()
     assert CLASSES[3] not in legend
     assert "ignored" in legend
-    codes = labels.difference(baseline, reduced, label)
+    codes = labels.difference_map(baseline, reduced, label)
     assert f"only reduced is wrong ({100 * (codes == labels.LOST).mean():.1f} %)" in legend
     changed = shown(panels[MARKS])
     for name, colour in legend.items():

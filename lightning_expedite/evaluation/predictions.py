@@ -111,7 +111,7 @@ class PredictionWriter(Callback):
                     data.read_image(sample["index"]),
                     baseline,
                     labels,
-                    label=read_label(data, sample),
+                    label=read_target(data, sample),
                     classes=data.classes,
                     palette=data.palette,
                     names=("baseline", type(pl_module.reducer).__name__),
@@ -122,7 +122,7 @@ class PredictionWriter(Callback):
         return self.output / folder / f"{name}.png"
 
 
-def read_label(data: Any, sample: Any) -> NDArray[np.uint8] | None:
+def read_target(data: Any, sample: Any) -> NDArray[np.uint8] | None:
     """Read the ground truth of a sample, where the data module has one.
 
     Raises:

@@ -23,7 +23,7 @@ from .metrics import SUMMARY, Scores, scores_of
 from .module import ImageResult, SegmenterModule
 from .notices import label_warnings
 from .resume import RUN, hash_text
-from .tables import class_table, summary_table
+from .tables import per_class_table, summary_table
 
 RESULTS_FILE = "results.json"
 CONFIG_FILE = "config.yaml"
@@ -107,7 +107,7 @@ class ResultsWriter(Callback):
 def show_results(results: dict[str, Any], output: Path) -> None:
     """Print the tables of ``results.json``'s content."""
     console = Console()
-    console.print(class_table(results))
+    console.print(per_class_table(results))
     console.print(summary_table(results, output))
     for text in results.get("warnings", []):
         console.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)

@@ -123,7 +123,7 @@ class RunState:
         header = _read_header(self.folder)
         if not isinstance(header, dict):
             return f"{_RUN_FILE} is missing or damaged"
-        if changed := difference(header, self.header):
+        if changed := first_difference(header, self.header):
             return changed
         for record in records:
             listed = [[name, list(sizes)] for name, sizes in self.images[record["index"] : record["index"] + 1]]
@@ -190,11 +190,11 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def difference(found: Any, wanted: Any, key: str = "") -> str | None:
+def first_difference(found: Any, wanted: Any, key: str = "") -> str | None:
     """Return the first setting in which two mappings differ, with both values; ``None`` if they are equal."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for name in dict.fromkeys((*wanted, *found)):
-            below = difference(found.get(name), wanted.get(name), f"{key}.{name}" if key else str(name))
+            below = first_difference(found.get(name), wanted.get(name), f"{key}.{name}" if key else str(name))
             if below:
                 return below
         return None
@@ -251,7 +251,7 @@ def matches_run(result: Path, run: Mapping[str, Any], overwrite: bool) -> bool:
             f"{result} does not say what it depends on, so it cannot be resumed; use --overwrite to replace it, "
             "or another --output"
         ) from error
-    changed = difference(found, run)
+    changed = first_difference(found, run)
     if changed and not overwrite:
         raise OutputError(f"{result} is of another run ({changed}); use --overwrite to replace it, or another --output")
     return changed is None

@@ -8,7 +8,7 @@ from rich.table import Table
 from ..text import literal
 
 
-def class_table(results: dict[str, Any]) -> Table:
+def per_class_table(results: dict[str, Any]) -> Table:
     """Return the table of IoU and accuracy per class from ``results.json``'s content."""
     table = Table(title="Per class", title_justify="left")
     table.add_column("class")

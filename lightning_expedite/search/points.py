@@ -15,7 +15,7 @@ import yaml
 from rich.table import Table
 
 from ..errors import ConfigError
-from ..evaluation.resume import difference
+from ..evaluation.resume import first_difference
 from ..files import BENCHMARK_FILE, FAILURE_FILE, POINT_FILE, RESULTS_FILE, write_atomically
 from ..reducers import EncoderShape, Reducer
 from ..text import literal
@@ -88,7 +88,7 @@ class Point:
         else:
             common = {name: value for name, value in content["settings"].items() if name != "configs"}
             found = {**common, **content["rows"][0].get("settings", {})}
-        return difference(found, self._with_reducer(self.settings[step]))
+        return first_difference(found, self._with_reducer(self.settings[step]))
 
     def _with_reducer(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         return {**settings, "model": {**settings["model"], "reducer": self.reducer}}

@@ -27,7 +27,7 @@ from ..evaluation import SegmenterModule
 from ..evaluation.finite import require_finite
 from ..evaluation.inference import run_windows
 from ..evaluation.metrics import class_counts, scores_of
-from ..evaluation.resume import difference
+from ..evaluation.resume import first_difference
 from ..reducers import EncoderShape, Reducer
 from ..reducers.spaces import SearchRange
 from .grid import BASELINE, point_name
@@ -167,7 +167,7 @@ class Study:
         self._lock = FileLock(output / LOCKS_FOLDER / "study.lock")
         wanted = json.loads(json.dumps(inputs, default=str))
         with self._lock:
-            changed = difference(self._study.user_attrs.get("inputs", wanted), wanted)
+            changed = first_difference(self._study.user_attrs.get("inputs", wanted), wanted)
             if changed and (not overwrite or self._lost_trials() != self._trials(TrialState.RUNNING)):
                 raise OutputError(
                     f"{output} has a search with other settings ({changed}): use another --output, or --overwrite "

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import OutputError
-from ..evaluation.resume import difference
+from ..evaluation.resume import first_difference
 from ..files import require_no_file, write_atomically
 from ..text import literal
 from .points import Failure, Point, sweep_table
@@ -121,7 +121,7 @@ class Queue:
             trials = self._trials()
             running = {name for name, trial in trials.items() if trial.state is TrialState.RUNNING}
             busy = {name for name in running if is_locked(self.output, name)}
-            changed = difference(self._study.user_attrs.get("settings", settings), settings)
+            changed = first_difference(self._study.user_attrs.get("settings", settings), settings)
             if busy and changed:
                 raise OutputError(f"{self.output} is in use by workers with other settings ({changed})")
             self._remove_changed(overwrite)

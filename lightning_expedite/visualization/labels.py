@@ -110,7 +110,7 @@ def compare(
     for variant, name, labels in (("baseline", names[0], baseline), ("reduced", names[1], reduced)):
         score = "" if label is None else _score_text(labels, label)
         show(axes[variant], paint(labels, palette), name, score)
-    changes = difference(baseline, reduced, label)
+    changes = difference_map(baseline, reduced, label)
     title = "where they differ" if label is None else "where they differ or are wrong"
     caption = f"{100 * np.mean(baseline != reduced):.1f} % of the pixels have another label"
     show(axes["difference"], _paint_changes(image, changes), title, caption)
@@ -118,7 +118,7 @@ def compare(
     return figure
 
 
-def difference(baseline: Labels, reduced: Labels, label: Labels | None = None) -> NDArray[np.uint8]:
+def difference_map(baseline: Labels, reduced: Labels, label: Labels | None = None) -> NDArray[np.uint8]:
     """Classify each pixel ``(H, W)`` by how two predictions differ, or are wrong: one of the codes above, or 0."""
     changed = np.where(baseline != reduced, CHANGED, 0).astype(np.uint8)
     if label is None:
