@@ -228,6 +228,7 @@ def test_tensorboards_file_holds_scores_times_table_and_pictures(run, data, tens
     assert folders() == ["images", "labels", "out"]
 
 
+@pytest.mark.slow
 def test_two_processes_log_everything_once(run, data, tensorboard, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())  # Lightning leaves there how it started processes
     words = (*tensorboard, "--log_images", 2, "--trainer.devices", 2, "--trainer.strategy", "ddp_fork", *SHORT)
